@@ -1,0 +1,1 @@
+//! Runs the real CLI with the built provider against the simulator.

@@ -1,0 +1,2 @@
+//! Wires the provider to the plugin protocol.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Carries decisions out on the clusters. Must not know Terraform nor HTTP.

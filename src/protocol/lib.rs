@@ -1,0 +1,1 @@
+//! How Terraform talks to us. Must not know Proxmox VE.

@@ -1,0 +1,1 @@
+//! How we talk to Proxmox VE clusters. Must not know Terraform.
