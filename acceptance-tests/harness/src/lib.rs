@@ -1,1 +1,8 @@
 //! Runs the real CLI with the built provider against the simulator.
+//!
+//! Must not know how the provider works: it sees the CLI, the files it writes, and the simulated clusters.
+mod cli;
+mod workspace;
+
+pub use cli::{Cli, Kind, clis, on_path};
+pub use workspace::{Run, Workspace};

@@ -1,0 +1,99 @@
+//! Owns which Terraform and OpenTofu the acceptance tests run, and how many at a time.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Condvar, Mutex};
+
+/// Which program a [`Cli`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// HashiCorp Terraform.
+    Terraform,
+    /// OpenTofu.
+    OpenTofu,
+}
+
+/// One command-line program that the tests drive.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// The first line of its `version`.
+    pub version: String,
+}
+
+impl Cli {
+    fn probe(path: &Path) -> Result<Cli, String> {
+        let out = Command::new(path)
+            .arg("version")
+            .env("CHECKPOINT_DISABLE", "1")
+            .env("TF_CLI_CONFIG_FILE", "/dev/null")
+            .output()
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        let version = text.lines().next().unwrap_or_default().trim().to_owned();
+        let kind = if version.starts_with("OpenTofu") {
+            Kind::OpenTofu
+        } else if version.starts_with("Terraform") {
+            Kind::Terraform
+        } else {
+            return Err(format!("{} is neither Terraform nor OpenTofu: {version:?}", path.display()));
+        };
+        Ok(Cli { path: path.to_owned(), kind, version })
+    }
+}
+
+/// Every CLI the acceptance tests are to run with: those that `MOXXIE_ACC_CLI` names (paths, separated as in `PATH`),
+/// else each of `terraform` and `tofu` that is on the `PATH`.
+///
+/// # Panics
+/// Where there is none, or a named one can't be used: an acceptance test without a CLI has failed, not been skipped.
+pub fn clis() -> Vec<Cli> {
+    if let Some(named) = std::env::var_os("MOXXIE_ACC_CLI") {
+        return std::env::split_paths(&named)
+            .map(|path| Cli::probe(&path).unwrap_or_else(|e| panic!("MOXXIE_ACC_CLI: {e}")))
+            .collect();
+    }
+    let found: Vec<Cli> = on_path().collect();
+    assert!(
+        !found.is_empty(),
+        "neither `terraform` nor `tofu` is on the PATH: install one, or name one in MOXXIE_ACC_CLI"
+    );
+    found
+}
+
+/// The CLIs on the `PATH`, if any.
+pub fn on_path() -> impl Iterator<Item = Cli> {
+    ["terraform", "tofu"].into_iter().filter_map(|name| {
+        let path = std::env::var_os("PATH")?;
+        let file = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())?;
+        Cli::probe(&file).ok()
+    })
+}
+
+/// How many CLI tests run at once: each starts several processes, and the machine may have two cores.
+const AT_A_TIME: usize = 2;
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+/// A place among the [`AT_A_TIME`] CLI tests that run at once; given back when dropped.
+#[derive(Debug)]
+pub struct Slot(());
+
+/// Waits for a place.
+pub fn slot() -> Slot {
+    let mut running = RUNNING.lock().unwrap_or_else(|e| e.into_inner());
+    while *running >= AT_A_TIME {
+        running = FREED.wait(running).unwrap_or_else(|e| e.into_inner());
+    }
+    *running += 1;
+    Slot(())
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(|e| e.into_inner()) -= 1;
+        FREED.notify_one();
+    }
+}
