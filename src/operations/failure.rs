@@ -1,0 +1,103 @@
+//! Owns the form of an error that a person reads: what failed, where, what Proxmox VE said, what runs where now, what to do.
+use std::fmt::{self, Display};
+
+/// An operation that failed, in the form of `schema.md`: five parts, of which only the first is always there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, in one line without a full stop: `Unable to create virtual machine web-1`.
+    pub what: String,
+    /// Cluster, node, object and numbers.
+    pub place: String,
+    /// What Proxmox VE said, with the call or task that said it.
+    pub said: Option<String>,
+    /// What runs where now, and what was changed.
+    pub state: String,
+    /// What to do next.
+    pub next: String,
+    /// Whether the plan no longer fits the facts: nothing was touched, and planning again is the way on.
+    pub stale: bool,
+}
+
+impl Failure {
+    /// A failure of which only the first line is known yet.
+    pub fn new(what: impl Into<String>) -> Failure {
+        Failure {
+            what: what.into(),
+            place: String::new(),
+            said: None,
+            state: String::new(),
+            next: String::new(),
+            stale: false,
+        }
+    }
+
+    /// The plan was made under other facts: refused before anything was touched.
+    pub fn stale(what: impl Into<String>, changed: impl Display) -> Failure {
+        let mut failure = Failure::new(what).at(format!("the plan is stale: {changed}"));
+        failure.state = "nothing was touched".to_owned();
+        failure.next = "plan again".to_owned();
+        failure.stale = true;
+        failure
+    }
+
+    /// Says where.
+    pub fn at(mut self, place: impl Into<String>) -> Failure {
+        self.place = place.into();
+        self
+    }
+
+    /// Says what Proxmox VE answered.
+    pub fn said(mut self, error: impl Display) -> Failure {
+        self.said = Some(error.to_string());
+        self
+    }
+
+    /// Says what runs where now and what was changed.
+    pub fn state(mut self, state: impl Into<String>) -> Failure {
+        self.state = state.into();
+        self
+    }
+
+    /// Says what to do next.
+    pub fn next(mut self, next: impl Into<String>) -> Failure {
+        self.next = next.into();
+        self
+    }
+
+    /// Everything behind the first line.
+    pub fn detail(&self) -> String {
+        let said = self.said.as_deref().map(|said| format!("Proxmox VE said: {said}"));
+        let labelled = |label: &str, text: &str| (!text.is_empty()).then(|| format!("{label}: {text}"));
+        let place = (!self.place.is_empty()).then(|| self.place.clone());
+        let parts = [place, said, labelled("State", &self.state), labelled("Next", &self.next)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.what, self.detail())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_stand_in_the_order_a_person_reads_them() {
+        let failure = Failure::new("Unable to create virtual machine web-1")
+            .at("cluster a, node n1, vmid 100")
+            .said("500 no space")
+            .state("nothing was made")
+            .next("free some space");
+        assert_eq!(
+            failure.to_string(),
+            "Unable to create virtual machine web-1\ncluster a, node n1, vmid 100\nProxmox VE said: 500 no space\n\
+             State: nothing was made\nNext: free some space"
+        );
+        assert!(!failure.stale);
+    }
+}
