@@ -1,0 +1,280 @@
+//! Owns a guest's configuration as read: every key as text, and typed views of those we understand.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::{Agent, Boot, DiskSpec, NicSpec, Smbios1, ValueError, de};
+
+/// A guest's configuration. Numbers and booleans are normalised to the text they have in PVE's file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmConfig {
+    raw: BTreeMap<String, String>,
+    digest: Option<String>,
+}
+
+impl VmConfig {
+    /// From keys and values, without digest: an archived configuration, or a test's.
+    pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        let mut raw: BTreeMap<String, String> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let digest = raw.remove("digest");
+        Self { raw, digest }
+    }
+
+    /// From the text of a `qemu-server.conf`, as `extract_config` returns it: the part before the first section;
+    /// comment lines at the top are the description, `#qmdump#` lines are left out (`pve-behaviour.md` §4, §6).
+    pub fn from_conf(text: &str) -> Self {
+        let mut description = String::new();
+        let mut config = Self::default();
+        for line in text.lines().take_while(|line| !line.starts_with('[')) {
+            if let Some(comment) = line.strip_prefix('#') {
+                if !comment.starts_with("qmdump#") {
+                    description.push_str(&percent_encoding::percent_decode_str(comment).decode_utf8_lossy());
+                    description.push('\n');
+                }
+            } else if let Some((key, value)) = line.split_once(':') {
+                config.raw.insert(key.trim().to_owned(), value.trim().to_owned());
+            }
+        }
+        let description = description.trim_end();
+        if !description.is_empty() {
+            config.raw.insert("description".to_owned(), description.to_owned());
+        }
+        config
+    }
+
+    /// All keys and values, without the digest.
+    pub fn raw(&self) -> &BTreeMap<String, String> {
+        &self.raw
+    }
+
+    /// SHA-1 of the file this was read from: send it with a change. Missing only in an archived configuration.
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// A key's value.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.raw.get(key).map(String::as_str)
+    }
+
+    fn number(&self, key: &str) -> Option<u64> {
+        self.get(key).and_then(|text| text.parse().ok())
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.get(key).and_then(de::parse_bool).unwrap_or(false)
+    }
+
+    /// The guest's name.
+    pub fn name(&self) -> Option<&str> {
+        self.get("name")
+    }
+
+    /// Cores per socket, default 1.
+    pub fn cores(&self) -> u64 {
+        self.number("cores").unwrap_or(1)
+    }
+
+    /// Sockets, default 1.
+    pub fn sockets(&self) -> u64 {
+        self.number("sockets").unwrap_or(1)
+    }
+
+    /// Memory in MiB, default 512; written `2048` or `current=2048`.
+    pub fn memory_mib(&self) -> u64 {
+        let text = self.get("memory").unwrap_or_default();
+        let text = text.split(',').map(|part| part.strip_prefix("current=").unwrap_or(part)).next();
+        text.and_then(|text| text.parse().ok()).unwrap_or(512)
+    }
+
+    /// The CPU setting, for example `x86-64-v2-AES,flags=+aes`.
+    pub fn cpu(&self) -> Option<&str> {
+        self.get("cpu")
+    }
+
+    /// The CPU type alone.
+    pub fn cpu_type(&self) -> Option<&str> {
+        let first = self.cpu()?.split(',').next()?;
+        Some(first.strip_prefix("cputype=").unwrap_or(first))
+    }
+
+    /// The notes.
+    pub fn description(&self) -> Option<&str> {
+        self.get("description")
+    }
+
+    /// The tags, in PVE's order.
+    pub fn tags(&self) -> Vec<String> {
+        split_tags(self.get("tags").unwrap_or_default())
+    }
+
+    /// Whether the guest starts with its node.
+    pub fn onboot(&self) -> bool {
+        self.flag("onboot")
+    }
+
+    /// Whether PVE refuses to remove the guest or its disks.
+    pub fn protection(&self) -> bool {
+        self.flag("protection")
+    }
+
+    /// Whether PVE refuses to start the guest because it is a template.
+    pub fn template(&self) -> bool {
+        self.flag("template")
+    }
+
+    /// The lock, for example `backup`.
+    pub fn lock(&self) -> Option<&str> {
+        self.get("lock")
+    }
+
+    /// The firmware, `seabios` by default.
+    pub fn bios(&self) -> &str {
+        self.get("bios").unwrap_or("seabios")
+    }
+
+    /// The machine type, if pinned.
+    pub fn machine(&self) -> Option<&str> {
+        self.get("machine")
+    }
+
+    /// The SMBIOS fields; empty if there are none or they cannot be read.
+    pub fn smbios1(&self) -> Smbios1 {
+        self.get("smbios1").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// The SMBIOS uuid in lower case: the guest's identity across clusters.
+    pub fn uuid(&self) -> Option<String> {
+        self.smbios1().uuid().map(str::to_lowercase)
+    }
+
+    /// The agent's setting.
+    pub fn agent(&self) -> Agent {
+        self.get("agent").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// The boot setting.
+    pub fn boot(&self) -> Boot {
+        self.get("boot").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// The drives on `scsi`, `virtio`, `sata` and `ide`, by slot, CD-ROM drives included.
+    ///
+    /// # Errors
+    /// The first value that cannot be read.
+    pub fn disks(&self) -> Result<BTreeMap<String, DiskSpec>, ValueError> {
+        self.slots(&["scsi", "virtio", "sata", "ide"])
+    }
+
+    /// `efidisk0` and `tpmstate0`, those there are.
+    ///
+    /// # Errors
+    /// The first value that cannot be read.
+    pub fn state_disks(&self) -> Result<BTreeMap<String, DiskSpec>, ValueError> {
+        self.slots(&["efidisk", "tpmstate"])
+    }
+
+    /// Volumes that belong to the guest without being attached: `unused0`, …
+    ///
+    /// # Errors
+    /// The first value that cannot be read.
+    pub fn unused(&self) -> Result<BTreeMap<String, DiskSpec>, ValueError> {
+        self.slots(&["unused"])
+    }
+
+    /// The network devices by slot.
+    ///
+    /// # Errors
+    /// The first value that cannot be read.
+    pub fn nics(&self) -> Result<BTreeMap<String, NicSpec>, ValueError> {
+        self.slots(&["net"])
+    }
+
+    /// The keys of devices passed through from the host: `hostpciN`, `usbN`, `serialN`, `parallelN`, with their values.
+    pub fn passthrough(&self) -> impl Iterator<Item = (&str, &str)> {
+        let buses = ["hostpci", "usb", "serial", "parallel"];
+        self.raw.iter().filter(move |(key, _)| is_slot(key, &buses)).map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    fn slots<T: std::str::FromStr<Err = ValueError>>(&self, buses: &[&str]) -> Result<BTreeMap<String, T>, ValueError> {
+        let of_bus = self.raw.iter().filter(|(key, _)| is_slot(key, buses));
+        of_bus.map(|(key, value)| value.parse().map(|value| (key.clone(), value))).collect()
+    }
+}
+
+/// Whether a key is one of these buses and a number (`scsihw` is not).
+fn is_slot(key: &str, buses: &[&str]) -> bool {
+    buses.iter().any(|bus| {
+        let number = key.strip_prefix(bus).unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// Tags as PVE separates them: at `;`, `,` and white space.
+pub fn split_tags(text: &str) -> Vec<String> {
+    let parts = text.split(|c: char| c == ';' || c == ',' || c == '\0' || c.is_whitespace());
+    parts.filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+}
+
+impl<'de> Deserialize<'de> for VmConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Value::Object(map) = Value::deserialize(deserializer)? else {
+            return Err(serde::de::Error::custom("a configuration is an object"));
+        };
+        Ok(Self::from_pairs(map.into_iter().filter_map(|(key, value)| Some((key, de::as_text(&value)?)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_configuration_is_read_whatever_json_makes_of_it() {
+        let config: VmConfig = serde_json::from_value(json!({
+            "name": "web-1", "cores": 4, "sockets": "2", "memory": "current=4096", "onboot": 1, "protection": "0",
+            "tags": "prod;web", "digest": "d5e1", "smbios1": "uuid=6F1CC8F2-55B7-4A39-9B9F-0F7B5B3F6A11",
+            "scsihw": "virtio-scsi-single", "scsi0": "lvm:vm-100-disk-0,size=32G", "ide2": "none,media=cdrom",
+            "efidisk0": "lvm:vm-100-disk-1,size=4M", "unused0": "lvm:vm-100-disk-9",
+            "net0": "virtio=BC:24:11:AA:BB:CC,bridge=vmbr0", "cpu": "cputype=host,flags=+aes", "hostpci0": "mapping=gpu",
+        }))
+        .unwrap();
+        assert_eq!((config.name(), config.cores(), config.sockets(), config.memory_mib()), (Some("web-1"), 4, 2, 4096));
+        assert!(config.onboot() && !config.protection() && !config.template());
+        assert_eq!(config.tags(), ["prod", "web"]);
+        assert_eq!((config.digest(), config.get("digest")), (Some("d5e1"), None));
+        assert_eq!(config.uuid().as_deref(), Some("6f1cc8f2-55b7-4a39-9b9f-0f7b5b3f6a11"));
+        assert_eq!(config.disks().unwrap().into_keys().collect::<Vec<_>>(), ["ide2", "scsi0"]);
+        assert_eq!(config.state_disks().unwrap().len(), 1);
+        assert_eq!(config.unused().unwrap()["unused0"].volume(), "lvm:vm-100-disk-9");
+        assert_eq!(config.nics().unwrap()["net0"].bridge(), Some("vmbr0"));
+        assert_eq!(config.cpu_type(), Some("host"));
+        assert_eq!(config.passthrough().collect::<Vec<_>>(), [("hostpci0", "mapping=gpu")]);
+    }
+
+    #[test]
+    fn defaults_are_pves() {
+        let stub = VmConfig::default();
+        assert_eq!((stub.cores(), stub.sockets(), stub.memory_mib(), stub.bios()), (1, 1, 512, "seabios"));
+        assert_eq!(VmConfig::from_pairs([("memory", "128")]).memory_mib(), 128);
+    }
+
+    #[test]
+    fn an_archived_configuration_is_read() {
+        let config = VmConfig::from_conf(
+            "#line one\n#100%25\ncores: 2\nname: web-1\nscsi0: lvm:vm-100-disk-0,size=1G\n\
+             #qmdump#map:scsi0:drive-scsi0:local-lvm:raw:\n[snap]\ncores: 9\n",
+        );
+        assert_eq!(config.description(), Some("line one\n100%"));
+        assert_eq!((config.cores(), config.name(), config.digest()), (2, Some("web-1"), None));
+        assert_eq!(config.disks().unwrap()["scsi0"].storage(), Some("lvm"));
+    }
+
+    #[test]
+    fn tags_are_split_as_pve_splits_them() {
+        assert_eq!(split_tags("a;b,c  d\te;;"), ["a", "b", "c", "d", "e"]);
+    }
+}
