@@ -4,11 +4,18 @@
 //! there. A VM's preference list never depends on its siblings; only what binds (capacity, a mixed spread group) does,
 //! and then the decision says so. The shares and what was decided beyond the design are documented where they are used.
 
+mod admission;
+mod capacity;
+mod choose;
 mod decision;
 mod inventory;
 mod reason;
 mod request;
+mod rules;
+mod sequence;
+mod strategy;
 
+pub use choose::choose;
 pub use decision::{Candidate, Decision, Explanation, Factor, Refusal};
 pub use inventory::{ClusterFacts, GuestFacts, Health, Inventory, NodeFacts, StorageFacts};
 pub use reason::{Reason, ReasonClass};
@@ -17,21 +24,9 @@ pub use request::{Current, DiskRequest, Ledger, Request};
 use crate::model::Federation;
 use crate::names::ClusterName;
 
-/// Decides where `request` goes.
-///
-/// # Errors
-/// A [`Refusal`] when no cluster may take it, with every reason and the smallest relaxation.
-pub fn choose(
-    federation: &Federation,
-    inventory: &Inventory,
-    request: &Request,
-    ledger: &Ledger,
-) -> Result<Decision, Refusal> {
-    let _ = (federation, inventory, request, ledger);
-    Err(Refusal { explanation: Explanation::default(), smallest_relaxation: String::new() })
-}
-
 /// Every reason why `cluster` may not take `request` now: residence and admission together.
+///
+/// Spread is not among them: it is a matter of choosing between clusters, see [`choose`].
 pub fn admissible(
     federation: &Federation,
     inventory: &Inventory,
@@ -39,19 +34,24 @@ pub fn admissible(
     cluster: &ClusterName,
     ledger: &Ledger,
 ) -> Vec<Reason> {
-    let _ = (federation, inventory, request, cluster, ledger);
-    Vec::new()
+    let mut reasons = admission::residence(federation, inventory, request, cluster, ledger);
+    reasons.extend(admission::admission(federation, inventory, request, cluster, ledger));
+    reasons
 }
 
-/// Every residence rule that `cluster` breaks for a VM that is there: membership, `must` and `must_not`, capability.
+/// Asks the residence rules of a VM that is there: membership, pin, `must` and `must_not`, capability; never spread,
+/// capacity or health.
+///
+/// # Errors
+/// Every rule that `cluster` breaks.
 pub fn resident_ok(
     federation: &Federation,
     inventory: &Inventory,
     request: &Request,
     cluster: &ClusterName,
 ) -> Result<(), Vec<Reason>> {
-    let _ = (federation, inventory, request, cluster);
-    Ok(())
+    let reasons = admission::residence(federation, inventory, request, cluster, &Ledger::new());
+    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
 /// Asks again, first thing in an apply, what siblings cannot break by being half-done: health, membership, residency,
@@ -65,6 +65,6 @@ pub fn recheck(
     request: &Request,
     cluster: &ClusterName,
 ) -> Result<(), Vec<Reason>> {
-    let _ = (federation, inventory, request, cluster);
-    Ok(())
+    let reasons = admissible(federation, inventory, request, cluster, &Ledger::new());
+    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
