@@ -4,6 +4,7 @@
 //! [`serve`]. Everything that travels on the wire is private to this crate.
 
 mod codec;
+mod convert;
 mod diagnostic;
 mod json;
 mod logging;
@@ -19,11 +20,11 @@ mod types;
 mod value;
 
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::all)]
 #[path = "gen/tfplugin6.rs"]
 mod wire;
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::all)]
 #[path = "gen/plugin.rs"]
 mod plugin;
 

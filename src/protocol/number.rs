@@ -7,7 +7,7 @@ const MAX_EXPONENT: i64 = 100_000;
 
 /// A decimal number of any size and precision.
 ///
-/// It keeps the text it was made from and is compared by value: `1.50`, `15e-1` and `1.5` are equal. Terraform compares
+/// It keeps the text it was made from (without leading zeros) and is compared by value: `1.50`, `15e-1` and `1.5` are equal. Terraform compares
 /// numbers by their decimal text, so a value that passes through us must not become a float on the way.
 #[derive(Debug, Clone)]
 pub struct Number(String);
@@ -61,6 +61,11 @@ impl Number {
         // 1074 places are enough for the exact decimal expansion of any float.
         let expansion = format!("{float:.1074}");
         (canonical(&expansion) == self.canonical()).then_some(float)
+    }
+
+    /// Whether it has no fraction.
+    pub fn is_whole(&self) -> bool {
+        self.canonical().exponent >= 0
     }
 
     /// The digits of a whole number of at most 20 digits, with its sign.
@@ -134,7 +139,10 @@ impl FromStr for Number {
                 return Err(ParseNumberError);
             }
         }
-        Ok(Self(text.to_owned()))
+        // JSON, where the text may have to go, has no leading zeros.
+        let zeros = whole.len() - whole.trim_start_matches('0').len().max(1);
+        let sign = text.len() - unsigned.len();
+        Ok(Self(format!("{}{}", &text[..sign], &unsigned[zeros..])))
     }
 }
 

@@ -239,7 +239,8 @@ fn distinct(elements: Vec<Value>) -> Vec<Value> {
         // Texts, the usual elements, must not cost a comparison with all others.
         let is_new = match &element {
             Value::String(s) => seen.insert(s.clone()),
-            other => !kept.contains(other),
+            // Two values that nobody knows yet may turn out different.
+            other => !other.is_wholly_known() || !kept.contains(other),
         };
         if is_new {
             kept.push(element);

@@ -1,0 +1,174 @@
+//! Between our nouns and the generated ones; no decisions.
+
+use bytes::Bytes;
+
+use crate::{
+    Attribute, AttributeKind, AttributePath, ClientCapabilities, Diagnostic, Diagnostics, NestingMode, Schema,
+    Severity, Step, Type, Value, ValueError,
+    wire::{self, schema::object},
+};
+
+impl Schema {
+    pub(crate) fn to_wire(&self) -> wire::Schema {
+        let block = wire::schema::Block {
+            version: self.version,
+            attributes: self.attributes.iter().map(Attribute::to_wire).collect(),
+            description: self.description.clone(),
+            description_kind: wire::StringKind::Markdown.into(),
+            ..Default::default()
+        };
+        wire::Schema { version: self.version, block: Some(block) }
+    }
+}
+
+impl Attribute {
+    fn to_wire(&self) -> wire::schema::Attribute {
+        let (r#type, nested_type) = match &self.kind {
+            AttributeKind::Type(ty) => (ty.to_json().to_string().into_bytes().into(), None),
+            AttributeKind::Nested { mode, attributes } => {
+                let nesting = match mode {
+                    NestingMode::Single => object::NestingMode::Single,
+                    NestingMode::List => object::NestingMode::List,
+                    NestingMode::Set => object::NestingMode::Set,
+                    NestingMode::Map => object::NestingMode::Map,
+                };
+                let attributes = attributes.iter().map(Attribute::to_wire).collect();
+                (Bytes::new(), Some(wire::schema::Object { attributes, nesting: nesting.into(), ..Default::default() }))
+            }
+        };
+        wire::schema::Attribute {
+            name: self.name.clone(),
+            r#type,
+            nested_type,
+            description: self.description.clone(),
+            description_kind: wire::StringKind::Markdown.into(),
+            required: self.required,
+            optional: self.optional,
+            computed: self.computed,
+            sensitive: self.sensitive,
+            write_only: self.write_only,
+            deprecated: self.deprecated.is_some(),
+            deprecation_message: self.deprecated.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl AttributePath {
+    pub(crate) fn to_wire(&self) -> wire::AttributePath {
+        use wire::attribute_path::step::Selector;
+        let steps = self.steps.iter().map(|step| wire::attribute_path::Step {
+            selector: Some(match step {
+                Step::Attribute(name) => Selector::AttributeName(name.clone()),
+                Step::Key(key) => Selector::ElementKeyString(key.clone()),
+                Step::Index(index) => Selector::ElementKeyInt(*index),
+            }),
+        });
+        wire::AttributePath { steps: steps.collect() }
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn from_wire(path: wire::AttributePath) -> Self {
+        use wire::attribute_path::step::Selector;
+        let steps = path.steps.into_iter().filter_map(|step| {
+            Some(match step.selector? {
+                Selector::AttributeName(name) => Step::Attribute(name),
+                Selector::ElementKeyString(key) => Step::Key(key),
+                Selector::ElementKeyInt(index) => Step::Index(index),
+            })
+        });
+        Self { steps: steps.collect() }
+    }
+}
+
+impl Diagnostics {
+    /// Paths are cut to what `ty` can express.
+    pub(crate) fn into_wire(self, ty: Option<&Type>) -> Vec<wire::Diagnostic> {
+        let convert = |d: Diagnostic| wire::Diagnostic {
+            severity: match d.severity {
+                Severity::Error => wire::diagnostic::Severity::Error.into(),
+                Severity::Warning => wire::diagnostic::Severity::Warning.into(),
+            },
+            summary: d.summary,
+            detail: d.detail,
+            attribute: d
+                .path
+                .map(|path| ty.map_or_else(|| path.clone(), |ty| ty.clip(&path)))
+                .filter(|path| !path.is_root())
+                .map(|path| path.to_wire()),
+        };
+        self.into_iter().map(convert).collect()
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn from_wire(diagnostics: Vec<wire::Diagnostic>) -> Self {
+        let convert = |d: wire::Diagnostic| Diagnostic {
+            severity: match d.severity() {
+                wire::diagnostic::Severity::Warning => Severity::Warning,
+                _ => Severity::Error,
+            },
+            summary: d.summary,
+            detail: d.detail,
+            path: d.attribute.map(AttributePath::from_wire),
+        };
+        diagnostics.into_iter().map(convert).collect()
+    }
+}
+
+impl From<Option<wire::ClientCapabilities>> for ClientCapabilities {
+    fn from(client: Option<wire::ClientCapabilities>) -> Self {
+        let client = client.unwrap_or_default();
+        Self {
+            deferral_allowed: client.deferral_allowed,
+            write_only_attributes_allowed: client.write_only_attributes_allowed,
+            store_planned_private: client.store_planned_private,
+        }
+    }
+}
+
+#[cfg(feature = "client")]
+impl From<ClientCapabilities> for Option<wire::ClientCapabilities> {
+    fn from(client: ClientCapabilities) -> Self {
+        Some(wire::ClientCapabilities {
+            deferral_allowed: client.deferral_allowed,
+            write_only_attributes_allowed: client.write_only_attributes_allowed,
+            store_planned_private: client.store_planned_private,
+            computed_blocks_allowed: false,
+        })
+    }
+}
+
+impl wire::DynamicValue {
+    pub(crate) fn of(value: &Value, ty: &Type) -> Result<Self, ValueError> {
+        Ok(Self { msgpack: value.to_msgpack(ty)?.into(), json: Bytes::new() })
+    }
+
+    /// What was left out is null.
+    pub(crate) fn read(sent: Option<&Self>, ty: &Type) -> Result<Value, ValueError> {
+        match sent {
+            Some(v) if !v.msgpack.is_empty() => Value::from_msgpack(&v.msgpack, ty),
+            Some(v) if !v.json.is_empty() => Value::from_json(&v.json, ty),
+            _ => Ok(Value::Null),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_has_a_type_or_a_nested_type_never_both() {
+        let schema = Schema::new(
+            "",
+            vec![
+                Attribute::new("plain", Type::map(Type::String)).optional(),
+                Attribute::nested("nested", NestingMode::Map, vec![Attribute::string("a").required()]).optional(),
+            ],
+        );
+        let sent = schema.to_wire().block.unwrap().attributes;
+        assert_eq!(sent[0].r#type, r#"["map","string"]"#.as_bytes());
+        assert!(sent[0].nested_type.is_none());
+        assert!(sent[1].r#type.is_empty());
+        assert_eq!(sent[1].nested_type.as_ref().unwrap().nesting(), object::NestingMode::Map);
+    }
+}
