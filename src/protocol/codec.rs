@@ -219,7 +219,7 @@ fn encode_refined(r: Refinement) -> Packed {
     let mut parts: Vec<(Packed, Packed)> = Vec::new();
     let mut put = |key: u8, part: Option<Packed>| parts.extend(part.map(|part| (key.into(), part)));
     put(1, r.null.map(Into::into));
-    put(2, r.prefix.map(|p| p[..p.floor_char_boundary(MAX_PREFIX)].into()));
+    put(2, r.prefix.map(|p| crate::value::head(&p, MAX_PREFIX).into()));
     put(3, r.number_min.map(bound));
     put(4, r.number_max.map(bound));
     put(5, r.length_min.map(Into::into));
@@ -293,10 +293,7 @@ mod tests {
         assert_eq!(bytes(value, &Type::Dynamic), known_type);
         assert_eq!(bytes(Value::unknown(), &Type::Dynamic), b"\xd4\x00\x00");
         assert_eq!(bytes(Value::Null, &Type::Dynamic), b"\xc0");
-        let mixed = Value::from_msgpack(
-            b"\x92\xc4\x19[\"tuple\",[\"bool\",\"any\"]]".as_slice(),
-            &Type::Dynamic,
-        );
+        let mixed = Value::from_msgpack(b"\x92\xc4\x19[\"tuple\",[\"bool\",\"any\"]]".as_slice(), &Type::Dynamic);
         assert!(mixed.is_err());
     }
 

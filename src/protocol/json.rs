@@ -121,9 +121,9 @@ fn untyped(json: Json, path: &AttributePath) -> Result<Value, ValueError> {
         Json::Null => Value::Null,
         Json::Bool(b) => Value::Bool(b),
         Json::String(s) => Value::String(s),
-        Json::Number(n) => Value::Number(
-            n.to_string().parse().map_err(|_| ValueError::new(path, "a number out of range"))?,
-        ),
+        Json::Number(n) => {
+            Value::Number(n.to_string().parse().map_err(|_| ValueError::new(path, "a number out of range"))?)
+        }
         Json::Array(list) => Value::Tuple(
             list.into_iter().enumerate().map(|(i, v)| untyped(v, &path.clone().index(i))).collect::<Result<_, _>>()?,
         ),

@@ -304,6 +304,15 @@ fn same_elements(a: &[Value], b: &[Value]) -> bool {
         })
 }
 
+/// The beginning of a text: at most so many bytes, and whole characters.
+pub(crate) fn head(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 impl From<bool> for Value {
     fn from(value: bool) -> Self {
         Value::Bool(value)

@@ -48,9 +48,7 @@ fn values(ty: &Type, unknowns: bool) -> BoxedStrategy<Value> {
             let k = k.clone();
             (object, values(t, unknowns)).prop_map(move |(o, v)| o.with_attr(k.clone(), v)).boxed()
         }),
-        Type::Tuple(ts) => {
-            ts.iter().map(|t| values(t, unknowns)).collect::<Vec<_>>().prop_map(Value::Tuple).boxed()
-        }
+        Type::Tuple(ts) => ts.iter().map(|t| values(t, unknowns)).collect::<Vec<_>>().prop_map(Value::Tuple).boxed(),
         Type::Dynamic => prop_oneof![
             any::<String>().prop_map(Value::from),
             numbers().prop_map(Value::from),

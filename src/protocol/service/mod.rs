@@ -115,7 +115,10 @@ impl<P: Provider> Service<P> {
 
     fn schemas(&self) -> Result<&Schemas, Diagnostic> {
         self.0.schemas.as_ref().map_err(|text| {
-            Diagnostic::error("The provider crashed", format!("While declaring its schemas: {text}\n\n{NOTHING_CHANGED}"))
+            Diagnostic::error(
+                "The provider crashed",
+                format!("While declaring its schemas: {text}\n\n{NOTHING_CHANGED}"),
+            )
         })
     }
 
@@ -193,11 +196,7 @@ impl<P: Provider> Service<P> {
         Ok(())
     }
 
-    async fn configure(
-        &self,
-        r: wire::configure_provider::Request,
-        diags: &mut Diagnostics,
-    ) -> Result<(), Diagnostic> {
+    async fn configure(&self, r: wire::configure_provider::Request, diags: &mut Diagnostics) -> Result<(), Diagnostic> {
         let req = ConfigureRequest {
             config: self.schemas()?.provider.decode(r.config.as_ref(), "provider configuration")?,
             terraform_version: r.terraform_version,
@@ -268,9 +267,8 @@ impl<P: Provider> Service<P> {
             // What an older version had more is for the provider to see.
             Value::from_json(&raw.json, &entry.ty)
         };
-        let state = typed
-            .or_else(|_| Value::from_json_untyped(&raw.json))
-            .map_err(|e| unreadable("stored state", e))?;
+        let state =
+            typed.or_else(|_| Value::from_json_untyped(&raw.json)).map_err(|e| unreadable("stored state", e))?;
         let state = call!(self, diags, "UpgradeResourceState", NOTHING_CHANGED, |p, d| p.upgrade_resource(
             &r.type_name,
             r.version,
@@ -293,8 +291,7 @@ impl<P: Provider> Service<P> {
             client: r.client_capabilities.into(),
         };
         let type_name = r.type_name.clone();
-        let out =
-            call!(self, diags, "ReadResource", NOTHING_CHANGED, |p, d| p.read_resource(&type_name, req, d));
+        let out = call!(self, diags, "ReadResource", NOTHING_CHANGED, |p, d| p.read_resource(&type_name, req, d));
         Ok(wire::read_resource::Response {
             new_state: Some(entry.encode(out.new_state, "state")?),
             private: out.private.into(),
@@ -339,8 +336,7 @@ impl<P: Provider> Service<P> {
             planned_private: r.planned_private.to_vec(),
         };
         let type_name = r.type_name.clone();
-        let out =
-            call!(self, diags, "ApplyResourceChange", STATE_KEPT, |p, d| p.apply_resource(&type_name, req, d));
+        let out = call!(self, diags, "ApplyResourceChange", STATE_KEPT, |p, d| p.apply_resource(&type_name, req, d));
         Ok(wire::apply_resource_change::Response {
             new_state: Some(entry.encode(out.new_state, "new state")?),
             private: out.private.into(),
@@ -527,10 +523,7 @@ impl<P: Provider> wire::provider_server::Provider for Service<P> {
         Ok(Response::new(wire::upgrade_resource_state::Response { upgraded_state, diagnostics }))
     }
 
-    async fn read_resource(
-        &self,
-        r: Request<wire::read_resource::Request>,
-    ) -> Answer<wire::read_resource::Response> {
+    async fn read_resource(&self, r: Request<wire::read_resource::Request>) -> Answer<wire::read_resource::Response> {
         let r = r.into_inner();
         let mut diags = Diagnostics::new();
         let mut response = self.read(&r, &mut diags).await.unwrap_or_else(|message| {
