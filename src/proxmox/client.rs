@@ -21,6 +21,10 @@ use crate::{
     transport::{Answer, Failure, Raw, Transport},
 };
 
+/// Shorter secrets are not looked for in the server's words: they would tear words apart that decide what an error
+/// means. PVE repeats no credential by itself.
+const SCRUBBED: usize = 6;
+
 /// A client of one cluster. Cheap to clone; clones share connections, ticket, clock and limits.
 ///
 /// Calls go to the endpoint that answered last; when it cannot be connected to, to the next. A GET is repeated a few
@@ -196,7 +200,7 @@ impl Client {
         let mut slot = slot.lock().await;
         let usable = slot.as_ref().filter(|ticket| Some(ticket.generation) != refused);
         let next = slot.as_ref().map_or(1, |ticket| ticket.generation + 1);
-        let ticket = match usable.map(|ticket| (ticket, ticket.freshness())) {
+        let ticket = match usable.map(|ticket| (ticket, ticket.freshness(self.inner.settings.ticket_renew_after))) {
             Some((ticket, Freshness::Good)) => ticket.clone(),
             Some((ticket, Freshness::Renew)) => match self.login(username, &ticket.ticket, next).await {
                 Ok(renewed) => renewed,
@@ -272,9 +276,8 @@ impl Client {
         }
         let known = self.inner.session.secret();
         raw.interpret(call, |text| {
-            params.secrets().chain([known]).fold(text.to_owned(), |text, secret| match secret.expose_secret() {
-                "" => text,
-                secret => text.replace(secret, "[redacted]"),
+            params.secrets().chain([known]).map(ExposeSecret::expose_secret).fold(text.to_owned(), |text, secret| {
+                if secret.len() < SCRUBBED { text } else { text.replace(secret, "[redacted]") }
             })
         })
     }

@@ -68,6 +68,8 @@ pub struct Settings {
     /// How long a node that runs our task may be unreachable before waiting ends. Tasks outlive a restart of the
     /// API's services (`pve-behaviour.md` §13 G9). Default 60 s.
     pub task_patience: Duration,
+    /// Age at which a ticket is renewed; it lives 2 h (`pve-behaviour.md` §1.1). Default 90 min.
+    pub ticket_renew_after: Duration,
 }
 
 impl Default for Settings {
@@ -79,6 +81,7 @@ impl Default for Settings {
             task_poll_first: Duration::from_millis(20),
             task_poll_max: Duration::from_secs(2),
             task_patience: Duration::from_secs(60),
+            ticket_renew_after: Duration::from_secs(90 * 60),
         }
     }
 }
@@ -112,7 +115,7 @@ impl ClusterConnection {
 fn base_url(text: &str) -> std::result::Result<String, String> {
     let bare = text.trim().trim_end_matches('/');
     let bare = bare.strip_suffix("/api2/json").unwrap_or(bare).trim_end_matches('/');
-    let schemeless = !bare.contains("://");
+    let schemeless = !text.contains("://");
     let full = if schemeless { format!("https://{bare}") } else { bare.to_owned() };
     // The text is not repeated here: somebody may have put a password into the URL.
     let mut url = reqwest::Url::parse(&full).map_err(|e| format!("an endpoint is not a URL: {e}"))?;

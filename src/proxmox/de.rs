@@ -20,7 +20,7 @@ pub(crate) fn as_u64(value: &Value) -> Option<u64> {
 
 fn whole(number: f64) -> Option<u64> {
     // 2^64 as the first number that does not fit; the cast cuts the fraction off.
-    (number >= 0.0 && number < 18_446_744_073_709_551_616.0).then_some(number as u64)
+    (0.0..18_446_744_073_709_551_616.0).contains(&number).then_some(number as u64)
 }
 
 pub(crate) fn as_f64(value: &Value) -> Option<f64> {

@@ -7,9 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Auth, Error, Result};
 
-/// A ticket lives 2 h (`pve-behaviour.md` §1.1); renewed well before.
-const RENEW_AFTER: Duration = Duration::from_secs(90 * 60);
-/// After this it cannot be renewed with itself.
+/// A ticket lives 2 h (`pve-behaviour.md` §1.1); near that it is not relied on even for its own renewal.
 const EXPIRES_AFTER: Duration = Duration::from_secs(115 * 60);
 
 const CSRF: HeaderName = HeaderName::from_static("csrfpreventiontoken");
@@ -40,9 +38,9 @@ pub(crate) enum Freshness {
 }
 
 impl Ticket {
-    pub(crate) fn freshness(&self) -> Freshness {
+    pub(crate) fn freshness(&self, renew_after: Duration) -> Freshness {
         match self.since.elapsed() {
-            age if age < RENEW_AFTER => Freshness::Good,
+            age if age < renew_after.min(EXPIRES_AFTER) => Freshness::Good,
             age if age < EXPIRES_AFTER => Freshness::Renew,
             _ => Freshness::Expired,
         }

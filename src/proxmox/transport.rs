@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error as StdError, time::Duration};
 
 use reqwest::{
     Method, Response,
-    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue},
 };
 use serde_json::Value;
 
@@ -95,7 +95,9 @@ impl Transport {
         let mut request = client.request(method.clone(), url).headers(headers);
         if !in_query {
             let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-            request = request.header(CONTENT_TYPE, form).body(encoded.to_owned());
+            // Said even when it is 0, which the HTTP library would leave out.
+            let length = HeaderValue::from(encoded.len());
+            request = request.header(CONTENT_TYPE, form).header(CONTENT_LENGTH, length).body(encoded.to_owned());
         }
         let mut response = request.send().await.map_err(|e| failure(base, &e))?;
         let (status, reason) = (response.status().as_u16(), reason_phrase(&response));
@@ -115,12 +117,13 @@ impl Transport {
     }
 }
 
-/// The text of the status line. hyper keeps it only where it differs from the canonical one.
+/// The text of the status line. hyper keeps it only where it differs from the canonical one, and as nothing where it
+/// is not ASCII; then the canonical one is better than none.
 fn reason_phrase(response: &Response) -> String {
-    match response.extensions().get::<hyper::ext::ReasonPhrase>() {
-        Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).trim().to_owned(),
-        None => response.status().canonical_reason().unwrap_or_default().to_owned(),
-    }
+    let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>();
+    let said = phrase.map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).trim().to_owned());
+    said.filter(|text| !text.is_empty())
+        .unwrap_or_else(|| response.status().canonical_reason().unwrap_or_default().to_owned())
 }
 
 fn failure(base: &str, error: &reqwest::Error) -> Failure {

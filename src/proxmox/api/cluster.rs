@@ -268,7 +268,7 @@ impl Client {
         self.get("/cluster/resources", Params::new().opt("type", kind)).await
     }
 
-    /// The datacenter options as text by key. Without Sys.Audit on `/` only console and tag settings are shown.
+    /// The datacenter options by key. Without Sys.Audit on `/` only console and tag settings are shown.
     ///
     /// # Errors
     /// None of its own.

@@ -13,7 +13,7 @@ mod vm;
 pub use access::Permissions;
 pub use cluster::{BackupJob, ClusterStatus, NodeMember, ReplicationJob, Resource, ResourceKind, Version};
 pub use ha::{HaResource, HaService};
-pub use node::{CertificateInfo, Cpu, NetworkInterface, Node, NodeStatus, Usage};
+pub use node::{CertificateInfo, Cpu, MachineType, NetworkInterface, Node, NodeStatus, Usage};
 pub use pool::{Pool, PoolMember};
 pub use storage::{Storage, StorageDefinition, Volume, VolumeInfo};
 pub use tasks::TaskFilter;

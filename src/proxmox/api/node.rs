@@ -120,6 +120,20 @@ pub struct NetworkInterface {
     pub comments: Option<String>,
 }
 
+/// A machine type a node's QEMU knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct MachineType {
+    /// Its full name.
+    pub id: String,
+    /// `i440fx` or `q35`.
+    #[serde(rename = "type", deserialize_with = "de::text")]
+    pub kind: String,
+    /// Its version, for example `9.2+pve1`.
+    #[serde(deserialize_with = "de::text")]
+    pub version: String,
+}
+
 /// A certificate a node knows.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CertificateInfo {
@@ -164,6 +178,14 @@ impl Client {
     /// 595/596 while the node is down.
     pub async fn node_networks(&self, node: &str) -> Result<Vec<NetworkInterface>> {
         self.get(&api_path(["nodes", node, "network"]), Params::new().set("type", "any_bridge")).await
+    }
+
+    /// The machine types a node's QEMU knows, for example `pc-q35-9.2+pve1`. Any user who may see the node.
+    ///
+    /// # Errors
+    /// 595/596 while the node is down.
+    pub async fn machine_types(&self, node: &str) -> Result<Vec<MachineType>> {
+        self.get(&api_path(["nodes", node, "capabilities", "qemu", "machines"]), Params::new()).await
     }
 
     /// The certificates of a node (`localhost`: the entry node). Any user.
