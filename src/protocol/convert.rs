@@ -53,6 +53,48 @@ impl Attribute {
     }
 }
 
+#[cfg(feature = "client")]
+impl Schema {
+    /// Reads what [`Schema::to_wire`] writes; nested blocks, which we do not use, are left out.
+    pub(crate) fn from_wire(schema: wire::Schema) -> Self {
+        let block = schema.block.unwrap_or_default();
+        let attributes = block.attributes.into_iter().map(Attribute::from_wire).collect();
+        Self { version: schema.version, attributes, description: block.description }
+    }
+}
+
+#[cfg(feature = "client")]
+impl Attribute {
+    fn from_wire(a: wire::schema::Attribute) -> Self {
+        let kind = match a.nested_type {
+            Some(object) => AttributeKind::Nested {
+                mode: match object.nesting() {
+                    object::NestingMode::List => NestingMode::List,
+                    object::NestingMode::Set => NestingMode::Set,
+                    object::NestingMode::Map => NestingMode::Map,
+                    object::NestingMode::Single | object::NestingMode::Invalid => NestingMode::Single,
+                },
+                attributes: object.attributes.into_iter().map(Attribute::from_wire).collect(),
+            },
+            None => {
+                let json = serde_json::from_slice(&a.r#type).unwrap_or_default();
+                AttributeKind::Type(Type::from_json(&json).unwrap_or(Type::Dynamic))
+            }
+        };
+        Self {
+            name: a.name,
+            kind,
+            required: a.required,
+            optional: a.optional,
+            computed: a.computed,
+            sensitive: a.sensitive,
+            write_only: a.write_only,
+            deprecated: a.deprecated.then_some(a.deprecation_message),
+            description: a.description,
+        }
+    }
+}
+
 impl AttributePath {
     pub(crate) fn to_wire(&self) -> wire::AttributePath {
         use wire::attribute_path::step::Selector;

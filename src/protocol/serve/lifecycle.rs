@@ -5,6 +5,7 @@ use std::{fmt, io, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// How often the parent process is looked at.
+#[cfg(unix)]
 const PARENT_POLL: Duration = Duration::from_secs(1);
 /// How long running calls may take to stop when nobody is left to wait for them.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -87,19 +88,34 @@ pub(super) async fn goodbye(shutdown: &CancellationToken, after: Duration) {
     tokio::time::sleep(after).await;
 }
 
-/// Returns when the parent process is another one than at the start. Parent 1 means nothing: in a container that is
-/// core itself (`core-review.md` F25).
-#[cfg(unix)]
-pub(super) async fn orphaned() {
-    let parent = std::os::unix::process::parent_id();
-    while std::os::unix::process::parent_id() == parent {
-        tokio::time::sleep(PARENT_POLL).await;
-    }
+/// The process that started this one. Number 1 means nothing: in a container that is core itself (`core-review.md` F25).
+pub(super) struct Parent {
+    #[cfg(unix)]
+    id: u32,
 }
 
-#[cfg(not(unix))]
-pub(super) async fn orphaned() {
-    std::future::pending().await
+impl Parent {
+    /// To be asked first thing, before the parent can be gone.
+    pub(super) fn now() -> Self {
+        Self {
+            #[cfg(unix)]
+            id: std::os::unix::process::parent_id(),
+        }
+    }
+
+    /// Returns when it is another one than at the start.
+    #[cfg(unix)]
+    pub(super) async fn gone(&self) {
+        while std::os::unix::process::parent_id() == self.id {
+            tokio::time::sleep(PARENT_POLL).await;
+        }
+    }
+
+    /// Nobody tells us here.
+    #[cfg(not(unix))]
+    pub(super) async fn gone(&self) {
+        std::future::pending().await
+    }
 }
 
 /// The setting `<TYPE>_SHUTDOWN_GRACE`, in seconds.

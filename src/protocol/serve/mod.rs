@@ -77,6 +77,7 @@ pub async fn serve(provider: impl Provider, meta: ServeMeta) -> ExitCode {
 
 async fn run(provider: impl Provider, meta: &ServeMeta, start: Start) -> std::io::Result<()> {
     let reattach = matches!(start, Start::Reattach);
+    let parent = lifecycle::Parent::now();
     let mut signals = lifecycle::Signals::install()?;
     let listener = Listener::bind(start.ports())?;
     let tls = match start.client_certificate() {
@@ -98,19 +99,25 @@ async fn run(provider: impl Provider, meta: &ServeMeta, start: Start) -> std::io
     let (sender, connections) = mpsc::channel(16);
     let accepting = accept(&listener, tls, sender);
     let serving = serve_connections(service.clone(), ReceiverStream::new(connections), shutdown.clone());
-    let grace = lifecycle::grace(meta.type_name());
+    tokio::pin!(accepting, serving);
     let end = tokio::select! {
-        served = serving => return served,
-        () = accepting => return Err(std::io::Error::other("the listener is gone")),
+        served = &mut serving => return served,
+        () = &mut accepting => End::Shutdown, // never: it accepts for ever
         () = lifecycle::goodbye(&shutdown, GOODBYE) => End::Shutdown,
         end = signals.end(reattach) => end,
-        () = lifecycle::orphaned(), if !reattach => End::Orphaned,
+        () = parent.gone(), if !reattach => End::Orphaned,
     };
     if end != End::Shutdown {
         tracing::warn!(reason = %end, "winding down");
-        if tokio::time::timeout(grace, service.wind_down()).await.is_err() {
-            tracing::error!(seconds = grace.as_secs(), "calls were still running at the end of the grace period");
+        let grace = lifecycle::grace(meta.type_name());
+        tokio::select! {
+            served = &mut serving => return served,
+            stopped = tokio::time::timeout(grace, service.wind_down()) => if stopped.is_err() {
+                tracing::error!(seconds = grace.as_secs(), "calls were still running at the end of the grace period");
+            }
         }
+        shutdown.cancel(); // and let the last answers out
+        let _ = tokio::time::timeout(GOODBYE, serving).await;
     }
     Ok(())
 }
@@ -149,8 +156,8 @@ async fn accept(listener: &Listener, tls: Option<tls::Tls>, sender: mpsc::Sender
     }
 }
 
-/// Serves the provider on connections that are made elsewhere, without handshake, TLS and signals, until the stream of
-/// connections has ended and they are closed, or a client calls Shutdown. For tests and for embedding.
+/// Serves the provider on connections that are made elsewhere, without handshake, TLS and signals, until a client calls
+/// Shutdown or the future is dropped. For tests and for embedding.
 ///
 /// # Errors
 /// What the transport says.
@@ -161,7 +168,8 @@ pub async fn serve_on<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let incoming = incoming.map(|io| io.map(|io| Connection::plain(Box::new(io))));
+    // The end of the stream is not the end of its connections, as tonic would have it.
+    let incoming = incoming.map(|io| io.map(|io| Connection::plain(Box::new(io)))).chain(tokio_stream::pending());
     serve_connections(Service::new(provider, false), incoming, CancellationToken::new()).await
 }
 
