@@ -119,8 +119,11 @@ impl Schema {
 
     /// Paths of write-only attributes that are set (or will be).
     pub(crate) fn write_only_set(&self, value: &Value) -> Vec<AttributePath> {
-        let mut paths = Vec::new();
+        let mut paths: Vec<AttributePath> = Vec::new();
         value.walk(&mut |path, part| {
+            if paths.last().is_some_and(|found| path.starts_with(found)) {
+                return; // the whole was named already
+            }
             let is_attribute = matches!(path.steps.last(), Some(crate::Step::Attribute(_)));
             if is_attribute && !part.is_null() && self.attribute(path).is_some_and(|a| a.write_only) {
                 paths.push(path.clone());
@@ -326,6 +329,7 @@ mod tests {
             vec![
                 Attribute::string("name").required(),
                 Attribute::string("password").optional().write_only(),
+                Attribute::new("token", Type::object([("a", Type::String)])).optional().write_only(),
                 Attribute::nested(
                     "disks",
                     NestingMode::Map,
@@ -343,6 +347,7 @@ mod tests {
         Value::object([
             ("name", Value::from("n")),
             ("password", Value::from("p")),
+            ("token", Value::object([("a", "t")])),
             ("disks", Value::map([("a", Value::object([("key", "k"), ("pin", "1")]))])),
         ])
     }
@@ -351,7 +356,7 @@ mod tests {
     fn write_only_parts_are_found_and_stripped_at_any_depth() {
         let s = schema();
         let shown: Vec<_> = s.write_only_set(&value()).iter().map(ToString::to_string).collect();
-        assert_eq!(shown, [r#"disks["a"].pin"#, "password"]);
+        assert_eq!(shown, [r#"disks["a"].pin"#, "password", "token"]);
         let stripped = strip_write_only(&s, value());
         assert!(s.write_only_set(&stripped).is_empty());
         assert_eq!(stripped.attr("disks").attr("a").attr("key").as_str(), Some("k"));

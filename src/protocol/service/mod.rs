@@ -81,7 +81,11 @@ impl<P: Provider> Service<P> {
         task: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Diagnostic> {
         let span = tracing::debug_span!("rpc", tf_rpc = rpc);
-        let result = self.0.calls.spawn(task.instrument(span)).await;
+        tracing::debug!(parent: &span, "called");
+        let begin = std::time::Instant::now();
+        let result = self.0.calls.spawn(task.instrument(span.clone())).await;
+        let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(parent: &span, milliseconds, "answered");
         result.map_err(|e| {
             let text = match e.try_into_panic() {
                 Ok(panic) => panic_text(&*panic),

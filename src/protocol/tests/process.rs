@@ -41,17 +41,26 @@ struct Plugin {
     child: Child,
     /// The fields of the handshake line.
     fields: Vec<String>,
+    /// Where it puts its socket; one that is killed cannot clean up.
+    temporary: tempfile::TempDir,
     _stdout: BufReader<std::process::ChildStdout>,
 }
 
 impl Plugin {
     fn start(command: &mut Command) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), command)
+    }
+
+    fn start_in(temporary: tempfile::TempDir, command: &mut Command) -> Self {
+        if !command.get_envs().any(|(name, _)| name == "TMPDIR") {
+            command.env("TMPDIR", temporary.path());
+        }
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let fields = line.trim_end_matches('\n').split('|').map(str::to_owned).collect();
-        Self { child, fields, _stdout: stdout }
+        Self { child, fields, temporary, _stdout: stdout }
     }
 
     fn started_by_core(client: &Identity) -> Self {
@@ -138,6 +147,18 @@ fn a_core_of_another_protocol_is_told() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("only offers 4,5"));
 }
 
+#[test]
+fn without_a_client_that_can_be_checked_nothing_is_served() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = command();
+    command.env("TF_PLUGIN_MAGIC_COOKIE", COOKIE).env("PLUGIN_CLIENT_CERT", "no certificate");
+    let output = command.env("TMPDIR", temporary.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("PLUGIN_CLIENT_CERT"));
+    assert_eq!(temporary.path().read_dir().unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn the_schema_is_served_over_mutual_tls() {
     let client = Identity::new();
@@ -170,8 +191,7 @@ async fn an_interrupt_is_swallowed_and_shutdown_ends_the_process() {
     }
     core.shutdown().await.unwrap();
     assert!(plugin.ended().await.success());
-    let socket = PathBuf::from(&plugin.fields[3]);
-    assert!(!socket.parent().unwrap().exists(), "the folder of the socket is left behind");
+    assert_eq!(plugin.temporary.path().read_dir().unwrap().count(), 0, "something is left behind");
 }
 
 #[tokio::test]
@@ -219,7 +239,7 @@ async fn a_long_path_falls_back_to_loopback() {
     let mut command = command();
     command.env("TF_PLUGIN_MAGIC_COOKIE", COOKIE).env("TMPDIR", &long);
     command.env("PLUGIN_MIN_PORT", "10000").env("PLUGIN_MAX_PORT", "25000");
-    let plugin = Plugin::start(&mut command);
+    let plugin = Plugin::start_in(folder, &mut command);
     assert_eq!(plugin.fields[2], "tcp");
     assert_eq!(plugin.fields[5], "", "no client certificate, no TLS");
     let port: u16 = plugin.fields[3].strip_prefix("127.0.0.1:").unwrap().parse().unwrap();
