@@ -4,6 +4,11 @@
 //! variables, threads or async runtimes, nor Terraform, HTTP or Proxmox VE's wire format: texts and facts are passed in,
 //! `now` is a value, and what comes out is a decision or an action for somebody else to carry out.
 
+pub mod block;
+pub mod config;
+pub mod decision_key;
+mod digest;
+pub mod migration;
 pub mod model;
 pub mod names;
 pub mod placement;

@@ -1,0 +1,224 @@
+//! The guide's file loads as it is; every kind of mistake is named with its place.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Operator, RuleType, Strategy as Objective, Target, Tier, VlanRange};
+use crate::names::PoolName;
+use crate::units::{Bandwidth, Bytes};
+
+/// Our own file with every key there is.
+const FULL: &str = include_str!("../fixtures/full.yaml");
+
+fn cluster(name: &str) -> ClusterName {
+    ClusterName::new(name).unwrap()
+}
+
+fn pool(name: &str) -> PoolName {
+    PoolName::new(name).unwrap()
+}
+
+/// The problems of a text that must not load.
+fn problems(text: &str) -> String {
+    load(text).expect_err(text).to_string()
+}
+
+#[test]
+fn the_guides_example_loads_unchanged() {
+    let Some(folder) = std::env::var_os("MOXXIE_REFERENCE") else {
+        eprintln!("MOXXIE_REFERENCE is not set: the guide's own example was not looked at");
+        return;
+    };
+    let text = std::fs::read_to_string(std::path::Path::new(&folder).join("multi-site-example.yaml")).unwrap();
+    let loaded = load(&text).unwrap_or_else(|error| panic!("{error}"));
+    let federation = &loaded.federation;
+    let prod = &federation.clusters["worldstream-prod"];
+    assert_eq!(prod.tier, Some(Tier::Primary));
+    assert_eq!(prod.vlan_range, Some(VlanRange { first: 100, last: 199 }));
+    assert_eq!(prod.resolve_storage(None).as_deref(), Some("ceph-pool"));
+    assert_eq!(prod.resolve_storage(Some("nvme")).as_deref(), Some("local-lvm"));
+    assert!(prod.link_encrypted(&cluster("databarn-dr")), "a vpn encrypts");
+    let path = &prod.migration_paths["databarn-dr"];
+    assert_eq!(path.max_bandwidth, Some(Bandwidth::from_bits_per_second(500_000_000)));
+    assert!(path.encryption_required);
+    let production = &federation.pools["production-pool"];
+    assert_eq!(production.limits.max_memory, Some(Bytes(2 << 40)));
+    let policy = production.policy();
+    assert_eq!(policy.cluster_weights[&cluster("worldstream-prod")], 80);
+    assert_eq!(policy.rules[1].kind, RuleType::AntiAffinity);
+    let dr = &loaded.connections["databarn-dr"];
+    assert_eq!(dr.endpoints, ["https://192.168.100.10:8006"]);
+    assert_eq!(dr.password_env.as_deref(), Some("PROXMOX_DATABARN_PASSWORD"));
+    assert!(!dr.verify_ssl);
+    assert_eq!(loaded.connections["hetzner-edge"].connection_timeout, Span::from_secs(45));
+    assert!(loaded.warnings.iter().any(|text| text.contains("without prices for databarn-dr, hetzner-edge")));
+    assert!(loaded.not_acted_on.contains(&"federation.sync_interval".to_owned()), "{:?}", loaded.not_acted_on);
+    assert!(loaded.not_acted_on.contains(&"clusters[].metadata".to_owned()));
+}
+
+#[test]
+fn every_key_of_ours_loads() {
+    let loaded = load(FULL).unwrap_or_else(|error| panic!("{error}"));
+    let main = &loaded.federation.clusters["ams-main"];
+    assert_eq!(main.country(), Some("Netherlands"));
+    assert_eq!(main.coordinates.unwrap().latitude, 52.37);
+    assert_eq!(main.pricing.as_ref().unwrap().storage_gb_month["fast"], 0.11);
+    assert_eq!(main.resolve_storage(Some("fast")).as_deref(), Some("rbd-fast"));
+    assert_eq!(main.networks["app"].vlan, Some(1010));
+    assert_eq!(main.overcommit().cpu, 3.0);
+    assert_eq!(main.overcommit().storage, 1.5, "what is not said keeps its default");
+    assert_eq!(main.vmid_range.unwrap().last, 1999);
+    let path = &main.migration_paths["rtm-dr"];
+    assert_eq!(path.transport.as_ref().unwrap().storage.as_deref(), Some("transfer"));
+    assert_eq!(path.window.as_ref().unwrap().zone, "Europe/Amsterdam");
+    assert_eq!(path.max_concurrent, 2);
+    let prod = &loaded.federation.pools["prod"];
+    assert_eq!(prod.max_moves_per_apply(), 3);
+    assert_eq!(prod.policy().rules[0].operator, Operator::ShouldNot);
+    assert_eq!(prod.policy().rules[0].target, Target::Tag);
+    assert_eq!(loaded.federation.clusters["rtm-dr"].migration_paths["ams-main"].method, Method::Offline, "the default");
+    assert_eq!(loaded.sha256.len(), 64);
+}
+
+#[test]
+fn both_spellings_mean_the_same() {
+    let other = FULL
+        .replace("cross_connects:", "cross_connect:")
+        .replace("resource_pools:", "resourcePools:")
+        .replace("placement_policy:", "placementPolicy:")
+        .replace("cluster_weights:", "clusterWeights:")
+        .replace("migration_policies:", "migrationPolicies:");
+    let (a, b) = (load(FULL).unwrap(), load(&other).unwrap());
+    assert_eq!(a.federation, b.federation);
+    assert_eq!(a.migration, b.migration);
+    let both = format!("{FULL}\nresourcePools: []\n");
+    assert!(problems(&both).contains("another spelling of resource_pools"));
+}
+
+#[test]
+fn mistakes_are_named_with_place_and_what_is_accepted() {
+    for (from, to, expected) in [
+        ("tier: primary", "tier: primry", "\"primry\" is none of primary, secondary, edge"),
+        ("tier: primary", "teir: primary", "unknown key; did you mean \"tier\"?"),
+        ("strategy: balanced", "strategy: bogus", "none of balanced, performance, cost, geographic"),
+        ("primary_cluster: ams-main", "primary_cluster: ams-mian", "did you mean \"ams-main\"?"),
+        ("clusters: [ams-main, rtm-dr]", "clusters: [ams-main, nope]", "there is no cluster \"nope\""),
+        ("max_bandwidth: \"800Mbps\"", "max_bandwidth: \"800MB/s\"", "bandwidths are in bits"),
+        ("max_memory: \"3TB\"", "max_memory: 3", "no unit"),
+        ("max_vms: 200", "max_vms: -1", "a whole number from 0"),
+        ("vlan_range: [1000, 1199]", "vlan_range: [1199, 1000]", "the smaller first"),
+        ("primary_storage: rbd-fast", "primary_storage: rbd", "none of the backends"),
+        ("default_method: offline", "default_method: teleport", "none of backup-restore"),
+        ("- verify_network_connectivity", "- verify_everything", "there is no check \"verify_everything\""),
+        ("id: rtm-dr", "id: ams-main", "a cluster \"ams-main\" was there before"),
+        ("verify_ssl: true", "verify_ssl: yes", "true or false was expected"),
+        ("from: \"22:00\"", "from: \"24:00\"", "not a time of day"),
+        ("latitude: 52.37", "latitude: 152.37", "from -90 to 90"),
+        ("operator: should_not", "operator: shall", "none of must, should, must_not, should_not"),
+        ("value: batch", "value: \"\"", "must not be empty"),
+        ("name: prod", "name: moxxie-prod", "reserved"),
+    ] {
+        let text = FULL.replacen(from, to, 1);
+        assert_ne!(text, FULL, "{from}");
+        let error = problems(&text);
+        assert!(error.contains(expected), "{from} → {to}: {error}");
+        assert!(error.starts_with("line "), "{error}");
+    }
+}
+
+#[test]
+fn the_place_is_the_place() {
+    let error = load("clusters:\n  - id: a\n    tier: bad\n    nmae: x\n").unwrap_err();
+    let places: Vec<(u64, u64, &str)> = error.problems.iter().map(|p| (p.line, p.column, p.path.as_str())).collect();
+    assert_eq!(places, [(3, 11, "clusters[0].tier"), (4, 5, "clusters[0].nmae")], "all problems at once: {error}");
+}
+
+#[test]
+fn secrets_have_no_place_in_the_file_or_its_errors() {
+    let text = FULL.replacen("password_env: PVE_AMS_PASSWORD", "password: hunter2", 1);
+    let error = problems(&text);
+    assert!(error.contains("environment variable") && !error.contains("hunter2"), "{error}");
+    let text = FULL.replacen("https://pve.ams", "https://root:hunter2@pve.ams", 1);
+    let error = problems(&text);
+    assert!(error.contains("credentials") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn keys_of_ones_own_are_ignored_everywhere() {
+    let text = FULL.replacen("clusters:", "x-note: [1, 2]\nclusters:", 1).replacen(
+        "tier: primary",
+        "x-owner: ann\n    tier: primary",
+        1,
+    );
+    assert_eq!(load(&text).unwrap().federation, load(FULL).unwrap().federation);
+}
+
+#[test]
+fn anchors_and_merges_work() {
+    let text = "x-conn: &conn\n  username: a@pve\n  password_env: P\nclusters:\n  - id: a\n    connection:\n      <<: *conn\n      api_url: https://h:8006\n";
+    let loaded = load(text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(loaded.connections["a"].username.as_deref(), Some("a@pve"));
+}
+
+#[test]
+fn hostile_and_empty_files_get_clear_errors() {
+    for text in ["", "\n\n", "# only a comment\n", "~"] {
+        assert!(problems(text).contains("the file is empty"), "{text:?}: {}", problems(text));
+    }
+    assert!(problems("- a\n- b\n").contains("a section of keys was expected"));
+    assert!(problems("just text").contains("a section of keys was expected"));
+    assert!(problems("clusters: [").starts_with("line "));
+    assert!(problems("a: 1\na: 2\n").contains("duplicate"), "{}", problems("a: 1\na: 2\n"));
+    assert!(problems(&"#".repeat(LARGEST_FILE + 1)).contains("more than"));
+    let mut bomb = String::from("x0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    for n in 1..12 {
+        let alias = vec![format!("*a{}", n - 1); 9].join(", ");
+        bomb.push_str(&format!("x{n}: &a{n} [{alias}]\n"));
+    }
+    let error = problems(&bomb);
+    assert!(error.len() < 500, "an alias bomb is refused in few words: {error}");
+    let deep = format!("clusters: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    problems(&deep);
+}
+
+#[test]
+fn derived_classes_are_never_slower_than_asked_for() {
+    let loaded = load(FULL).unwrap();
+    let edge = &loaded.federation.clusters["fra-dev"];
+    for class in ["hdd", "ssd", "nvme"] {
+        assert_eq!(edge.resolve_storage(Some(class)).as_deref(), Some("local-lvm"), "{class}");
+    }
+    let dr = &loaded.federation.clusters["rtm-dr"];
+    assert_eq!(dr.resolve_storage(Some("hdd")).as_deref(), Some("tank-dr"));
+    assert_eq!(dr.resolve_storage(Some("nvme")).as_deref(), Some("nvme"), "stands for itself, and is not there");
+    assert_eq!(loaded.federation.pools[&pool("lab")].policy().strategy, Objective::Cost);
+}
+
+#[test]
+fn a_value_can_be_wrong_in_kind_everywhere_without_a_panic() {
+    // Every scalar of the full file, replaced by each kind of value in turn.
+    for (index, line) in FULL.lines().enumerate() {
+        let Some((key, _)) = line.split_once(": ") else { continue };
+        for value in ["~", "true", "-1", "1.5e308", ".nan", "[]", "{}", "[[1]]", "\"\"", "{a: {b: [c]}}"] {
+            let mut lines: Vec<String> = FULL.lines().map(str::to_owned).collect();
+            lines[index] = format!("{key}: {value}");
+            let _ = load(&lines.join("\n"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn no_text_makes_the_loader_panic(text: String) {
+        let _ = load(&text);
+    }
+
+    #[test]
+    fn no_edit_makes_the_loader_panic(at in 0usize..FULL.len(), cut in 0usize..40, put in "[ -~\n]{0,6}") {
+        let at = (0..=at).rev().find(|at| FULL.is_char_boundary(*at)).unwrap();
+        let end = (at + cut..=FULL.len()).find(|end| FULL.is_char_boundary(*end)).unwrap_or(FULL.len());
+        let _ = load(&format!("{}{put}{}", &FULL[..at], &FULL[end..]));
+    }
+}
