@@ -58,3 +58,91 @@ pub fn inventory_digest(inventory: &Inventory) -> String {
 fn digest_of(value: &impl Serialize) -> String {
     sha256_hex(canonical_json(value).unwrap_or_default().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    //! Equal meaning, equal key; anything that matters changes it.
+
+    use super::*;
+    use crate::model::{Operator, Rule, RuleType, Strategy, Target};
+    use crate::names::VmName;
+    use crate::placement::{Current, DiskRequest};
+    use crate::units::Bytes;
+
+    fn key(clusters: &[(ClusterName, Option<String>)], workspace: &str, request: &Request) -> String {
+        decision_key(KeyParts { clusters, workspace, request })
+    }
+
+    fn clusters() -> Vec<(ClusterName, Option<String>)> {
+        ["ams", "rtm"].iter().map(|name| (ClusterName::new(name).unwrap(), Some(format!("fp-{name}")))).collect()
+    }
+
+    fn request() -> Request {
+        let mut request = Request::new(VmName::new("web-1").unwrap());
+        request.memory = "8GB".parse().unwrap();
+        let disk = DiskRequest { size: Bytes::from_gib(40), storage: Some("fast".into()) };
+        request.disks.insert("scsi0".parse().unwrap(), disk);
+        request
+    }
+
+    #[test]
+    fn spelling_order_and_place_do_not_matter() {
+        let base = key(&clusters(), "default", &request());
+        assert_eq!(base.len(), 64);
+        let mut reversed = clusters();
+        reversed.reverse();
+        let mut same = request();
+        same.memory = "8192MiB".parse().unwrap();
+        same.current = Some(Current { cluster: ClusterName::new("ams").unwrap(), vmid: 100 });
+        assert_eq!(key(&reversed, "default", &same), base);
+    }
+
+    #[test]
+    fn everything_else_does() {
+        let base = key(&clusters(), "default", &request());
+        assert_ne!(key(&clusters()[..1], "default", &request()), base);
+        assert_ne!(key(&clusters(), "staging", &request()), base);
+        let mut other = clusters();
+        other[0].1 = Some("reinstalled".into());
+        assert_ne!(key(&other, "default", &request()), base);
+        let changes: [fn(&mut Request); 6] = [
+            |r| r.cpus = 2,
+            |r| r.memory = Bytes::from_gib(9),
+            |r| r.name = VmName::new("web-2").unwrap(),
+            |r| r.ordinal = Some(1),
+            |r| r.pin = Some(ClusterName::new("ams").unwrap()),
+            |r| r.disks.clear(),
+        ];
+        for change in changes {
+            let mut request = request();
+            change(&mut request);
+            assert_ne!(key(&clusters(), "default", &request), base);
+        }
+    }
+
+    #[test]
+    fn policies_and_inventories_have_digests_of_their_meaning() {
+        let rule = |value: &str| Rule {
+            kind: RuleType::Location,
+            target: Target::Cluster,
+            operator: Operator::Must,
+            value: value.into(),
+        };
+        let policy = |rules| Policy { rules, ..Policy::default() };
+        assert_eq!(
+            policy_digest(&policy(vec![rule("a"), rule("b")])),
+            policy_digest(&policy(vec![rule("b"), rule("a")]))
+        );
+        let spelled: Policy = serde_json::from_str(r#"{"strategy":"balanced","cluster_weights":{}}"#).unwrap();
+        assert_eq!(policy_digest(&spelled), policy_digest(&Policy::default()));
+        assert_ne!(policy_digest(&policy(vec![rule("a")])), policy_digest(&Policy::default()));
+        let cost = Policy { strategy: Strategy::Cost, ..Policy::default() };
+        assert_ne!(policy_digest(&cost), policy_digest(&Policy::default()));
+
+        let early = Inventory { taken_at: 1, ..Inventory::default() };
+        let mut late = Inventory { taken_at: 2, ..Inventory::default() };
+        assert_eq!(inventory_digest(&early), inventory_digest(&late));
+        late.clusters.insert(ClusterName::new("ams").unwrap(), Default::default());
+        assert_ne!(inventory_digest(&early), inventory_digest(&late));
+    }
+}

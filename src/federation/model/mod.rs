@@ -48,3 +48,6 @@ impl Federation {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

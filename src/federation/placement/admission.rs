@@ -69,7 +69,9 @@ pub(super) fn admission(
             return reasons;
         }
     }
-    reasons.extend(structure(cluster, facts, request));
+    let structure = structure(cluster, facts, request);
+    let complete = structure.is_empty();
+    reasons.extend(structure);
     reasons.extend(cluster_limit(name, cluster, inventory, facts, request, ledger));
     if !facts.complete_sight && cluster.capacity != Some(CapacitySource::Reported) {
         let missing_right = facts.missing_right.clone();
@@ -81,7 +83,9 @@ pub(super) fn admission(
     let policy = policy_of(federation, request);
     let mut room = Room::new(name, cluster, facts, request);
     room.put_planned(inventory, ledger, request, &policy.rules);
-    reasons.extend(room.refuse(request, &policy.rules));
+    let short = room.refuse(request, &policy.rules);
+    // Where something is not there at all, "not on one node" adds nothing.
+    reasons.extend(short.into_iter().filter(|reason| complete || *reason != Reason::NoSingleNode));
     reasons
 }
 

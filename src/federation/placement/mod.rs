@@ -68,3 +68,6 @@ pub fn recheck(
     let reasons = admissible(federation, inventory, request, cluster, &Ledger::new());
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -277,10 +277,10 @@ impl Reason {
             Reason::NoSingleNode => "free one node a little more".to_owned(),
             Reason::Cpu { needed, free, .. } => format!("free {} more cores on one node", needed - free),
             Reason::Memory { needed, free, .. } => {
-                format!("free {} more memory on one node", needed.saturating_sub(*free).human())
+                format!("free {} more memory on one node", needed.saturating_sub(*free).human_at_least())
             }
             Reason::Storage { storage, needed, free, .. } => {
-                format!("free {} more on {storage:?}", needed.saturating_sub(*free).human())
+                format!("free {} more on {storage:?}", needed.saturating_sub(*free).human_at_least())
             }
             Reason::PoolLimit { pool, limit, enough, .. } => format!("raise {limit} of {pool} to {enough}"),
             Reason::ClusterLimit { would, .. } => format!("raise its max_vms to {would}"),

@@ -77,21 +77,28 @@ impl Bytes {
         Bytes((self.0 as f64 * factor) as u64)
     }
 
-    /// For people: one decimal at most, in the unit that keeps the number readable ("41 GiB", "1.5 TiB").
+    /// For people: at most one decimal, rounded down, in the unit that keeps the number readable ("41 GiB", "1.5 TiB").
     pub fn human(self) -> String {
-        const NAMES: [&str; 6] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
+        // What is off by less than a millionth is floating point, not bytes.
+        self.in_words(|tenths| (tenths + 1e-6).floor())
+    }
+
+    /// Like [`Bytes::human`], rounded up: for what is missing.
+    pub fn human_at_least(self) -> String {
+        self.in_words(|tenths| (tenths - 1e-6).ceil())
+    }
+
+    fn in_words(self, round: fn(f64) -> f64) -> String {
+        const NAMES: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
         let mut value = self.0 as f64;
         let mut unit = 0;
         while value >= 1024.0 && unit + 1 < NAMES.len() {
             value /= 1024.0;
             unit += 1;
         }
-        let tenths = (value * 10.0).floor();
-        if tenths % 10.0 == 0.0 {
-            format!("{} {}", tenths / 10.0, NAMES[unit])
-        } else {
-            format!("{:.1} {}", tenths / 10.0, NAMES[unit])
-        }
+        let tenths = round(value * 10.0);
+        let decimals = usize::from(tenths % 10.0 != 0.0);
+        format!("{:.decimals$} {}", tenths / 10.0, NAMES[unit])
     }
 }
 

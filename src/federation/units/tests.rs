@@ -46,6 +46,9 @@ fn sizes_have_one_canonical_spelling_and_round_the_safe_way() {
     assert_eq!(Bytes::from_pve("32G"), Ok(Bytes(32 << 30)));
     assert_eq!(Bytes(41 << 30).human(), "41 GiB");
     assert_eq!(Bytes(3 << 39).human(), "1.5 TiB");
+    assert_eq!(Bytes(11_250 << 20).human(), "10.9 GiB");
+    assert_eq!(Bytes(11_250 << 20).human_at_least(), "11 GiB");
+    assert_eq!(Bytes(128 << 30).scaled(0.85).human(), "108.8 GiB");
 }
 
 #[test]
