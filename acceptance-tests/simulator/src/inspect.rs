@@ -1,0 +1,529 @@
+//! What a test may see and do behind the API's back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::MutexGuard;
+
+use tokio::sync::oneshot;
+
+use crate::bytes;
+use crate::genesis;
+use crate::qemu::{Drive, config, drives, is_unused};
+use crate::server::{Shared, Switch};
+use crate::state::{Power, State};
+use crate::storage::{StorageDef, owner_of};
+use crate::world::GuestSpec;
+use crate::{Result, SimulatorError};
+
+/// A disk of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSnapshot {
+    /// `scsi0`, `unused0`, …
+    pub slot: String,
+    /// `storage:volume`.
+    pub volid: String,
+    /// Bytes the guest sees.
+    pub size: u64,
+    /// SHA-256 of the bytes kept, lower-case hex; empty when the volume is gone.
+    pub sha256: String,
+    /// Highest record number on it; 0 when no guest ever wrote.
+    pub newest: u64,
+}
+
+/// A VM at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmSnapshot {
+    /// Cluster by its name in the world.
+    pub cluster: String,
+    /// Id.
+    pub vmid: u32,
+    /// Node.
+    pub node: String,
+    /// Configuration as in the file; pending changes are not merged in.
+    pub config: BTreeMap<String, String>,
+    /// Keys with pending changes.
+    pub pending: BTreeSet<String>,
+    /// `running`, `stopped`, `paused` or `prelaunch`.
+    pub status: String,
+    /// Whether guest code runs.
+    pub running: bool,
+    /// Template flag.
+    pub template: bool,
+    /// Value of `lock`.
+    pub lock: Option<String>,
+    /// SMBIOS UUID, lower case.
+    pub uuid: Option<String>,
+    /// Pool.
+    pub pool: Option<String>,
+    /// Disks, unused ones last.
+    pub disks: Vec<DiskSnapshot>,
+    /// SHA-1 of the configuration.
+    pub digest: String,
+}
+
+/// A volume in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSnapshot {
+    /// `storage:volume` as this cluster names it.
+    pub volid: String,
+    /// Node, for storages that are not shared.
+    pub node: Option<String>,
+    /// Guest it belongs to by name.
+    pub owner: u32,
+    /// Bytes the guest sees.
+    pub size: u64,
+    /// SHA-256 of the bytes kept.
+    pub sha256: String,
+}
+
+/// An archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveSnapshot {
+    /// `storage:backup/…`.
+    pub volid: String,
+    /// Guest.
+    pub vmid: u32,
+    /// Whole notes.
+    pub notes: String,
+    /// Cannot be deleted.
+    pub protected: bool,
+    /// Seconds since 1970.
+    pub ctime: i64,
+}
+
+/// What [`ClusterHandle::power_node`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodePower {
+    /// As if the plug was pulled.
+    Off,
+    /// Boots: left-over backup locks go, guests with onboot start.
+    On,
+    /// Off, and back on a minute later by the clusters' clock.
+    Reboot,
+}
+
+/// One cluster of a running simulator.
+#[derive(Clone)]
+pub struct ClusterHandle {
+    pub(crate) shared: Shared,
+    pub(crate) name: String,
+    pub(crate) urls: Vec<String>,
+    pub(crate) switches: Vec<Switch>,
+}
+
+impl std::fmt::Debug for ClusterHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClusterHandle({} at {:?})", self.name, self.urls)
+    }
+}
+
+impl ClusterHandle {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Name in the world.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens: `https://127.0.0.1:PORT`, without path.
+    pub fn url(&self) -> String {
+        self.urls.first().cloned().unwrap_or_default()
+    }
+
+    /// All addresses: one, or with [`crate::Listen::PerNode`] one per node in the order of their names.
+    pub fn urls(&self) -> Vec<String> {
+        self.urls.clone()
+    }
+
+    /// SHA-256 of the entry node's certificate, upper-case hex with colons.
+    pub fn fingerprint(&self) -> String {
+        let st = self.lock();
+        st.cluster(&self.name).nodes.values().next().map(|node| node.fingerprint.clone()).unwrap_or_default()
+    }
+
+    /// The same for every node.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.lock().cluster(&self.name).nodes.values().map(|node| node.fingerprint.clone()).collect()
+    }
+
+    /// The cluster's CA certificate.
+    pub fn ca_pem(&self) -> String {
+        self.lock().cluster(&self.name).ca_pem.clone()
+    }
+
+    /// SHA-256 of the CA certificate: the cluster's identity.
+    pub fn ca_fingerprint(&self) -> String {
+        self.lock().cluster(&self.name).ca_fingerprint.clone()
+    }
+
+    /// The whole token `user@realm!id=secret`, by its id (`app`, `platform`) or by `user@realm!id`.
+    pub fn token(&self, role: &str) -> Option<String> {
+        let st = self.lock();
+        let tokens = &st.cluster(&self.name).access.tokens;
+        tokens
+            .iter()
+            .find(|(id, _)| *id == role || id.split('!').nth(1) == Some(role))
+            .map(|(id, token)| format!("{id}={}", token.secret))
+    }
+
+    /// Names of all tokens, without secrets.
+    pub fn token_ids(&self) -> Vec<String> {
+        self.lock().cluster(&self.name).access.tokens.keys().cloned().collect()
+    }
+
+    /// A VM, or `None`.
+    pub fn vm(&self, vmid: u32) -> Option<VmSnapshot> {
+        let mut st = self.lock();
+        st.flush(&self.name, vmid);
+        snapshot(&st, &self.name, vmid)
+    }
+
+    /// All VMs by id.
+    pub fn vms(&self) -> Vec<VmSnapshot> {
+        let mut st = self.lock();
+        st.flush_all();
+        let ids: Vec<u32> = st.cluster(&self.name).vms.keys().copied().collect();
+        ids.into_iter().filter_map(|vmid| snapshot(&st, &self.name, vmid)).collect()
+    }
+
+    /// All image volumes on its storages.
+    pub fn volumes(&self) -> Vec<VolumeSnapshot> {
+        let mut st = self.lock();
+        st.flush_all();
+        let mut out = Vec::new();
+        each_store(&st, &self.name, |storage, node, def, key| {
+            for (name, volume) in st.stores.get(key).iter().flat_map(|store| &store.volumes) {
+                out.push(VolumeSnapshot {
+                    volid: format!("{storage}:{name}"),
+                    node: (!def.is_shared()).then(|| node.to_owned()),
+                    owner: volume.owner,
+                    size: volume.logical,
+                    sha256: bytes::sha256(&volume.file),
+                });
+            }
+        });
+        out
+    }
+
+    /// The archives of a storage.
+    pub fn archives(&self, storage: &str) -> Vec<ArchiveSnapshot> {
+        let st = self.lock();
+        let mut out = Vec::new();
+        each_store(&st, &self.name, |name, _, _, key| {
+            let archives = st.stores.get(key).into_iter().filter(|_| name == storage).flat_map(|s| &s.archives);
+            out.extend(archives.map(|(file, archive)| ArchiveSnapshot {
+                volid: format!("{name}:{file}"),
+                vmid: archive.vmid,
+                notes: archive.notes.clone(),
+                protected: archive.protected,
+                ctime: archive.ctime,
+            }));
+        });
+        out
+    }
+
+    /// Pools: comment and members.
+    pub fn pools(&self) -> BTreeMap<String, (String, BTreeSet<u32>)> {
+        let st = self.lock();
+        let pools = &st.cluster(&self.name).pools;
+        pools.iter().map(|(name, pool)| (name.clone(), (pool.comment.clone(), pool.vms.clone()))).collect()
+    }
+
+    /// A guest made by hand, without a task.
+    ///
+    /// # Errors
+    /// When the id is taken or what the configuration names is not there.
+    pub fn create_vm(&self, guest: &GuestSpec) -> Result<()> {
+        genesis::add_guest(&mut self.lock(), &self.name, guest)
+    }
+
+    /// Takes a guest away by hand, with its disks.
+    pub fn remove_vm(&self, vmid: u32) {
+        let mut st = self.lock();
+        st.power_off(&self.name, vmid);
+        let Some(vm) = st.cluster_mut(&self.name).vms.remove(&vmid) else { return };
+        for volid in config::volumes(&vm) {
+            st.free_volume(&self.name, &vm.node, &volid);
+        }
+        for pool in st.cluster_mut(&self.name).pools.values_mut() {
+            pool.vms.remove(&vmid);
+        }
+    }
+
+    /// Sets a key by hand, lock or no lock; `None` removes it. Drives are taken as they stand.
+    pub fn set_config(&self, vmid: u32, key: &str, value: Option<&str>) {
+        let mut st = self.lock();
+        let Some(vm) = st.cluster_mut(&self.name).vms.get_mut(&vmid) else { return };
+        match value {
+            Some(value) => vm.conf.insert(key.to_owned(), value.to_owned()),
+            None => vm.conf.remove(key),
+        };
+    }
+
+    /// What somebody does who presses Start: PVE's rules hold (template, lock, prelaunch).
+    ///
+    /// # Errors
+    /// PVE's text.
+    pub fn start(&self, vmid: u32) -> Result<()> {
+        self.by_hand(vmid, "qmstart", |node| crate::qemu::power::start_work(node, vmid))
+    }
+
+    /// Pulls the guest's plug.
+    pub fn stop(&self, vmid: u32) {
+        self.lock().power_off(&self.name, vmid);
+    }
+
+    fn by_hand(&self, vmid: u32, kind: &str, work: impl FnOnce(&str) -> Box<dyn crate::tasks::Work>) -> Result<()> {
+        let mut st = self.lock();
+        let node = st.cluster(&self.name).vms.get(&vmid).map(|vm| vm.node.clone());
+        let Some(node) = node else { return Err(SimulatorError(format!("no VM {vmid}"))) };
+        let upid = st.spawn(&self.name, &node, kind, &vmid.to_string(), "root@pam", 0, work(&node));
+        let now = st.now();
+        st.run_until(now);
+        let exit = st.cluster(&self.name).tasks.iter().find(|task| task.upid == upid).and_then(|t| t.exit.clone());
+        match exit.as_deref() {
+            Some("OK") | None => Ok(()),
+            Some(text) => Err(SimulatorError(text.to_owned())),
+        }
+    }
+
+    /// The guest of a running VM writes a record now; its number, or `None` when it does not run.
+    pub fn guest_write(&self, vmid: u32) -> Option<u64> {
+        let mut st = self.lock();
+        st.event();
+        st.flush(&self.name, vmid);
+        let vm = snapshot(&st, &self.name, vmid)?;
+        vm.running.then(|| vm.disks.iter().map(|disk| disk.newest).max().unwrap_or(0))
+    }
+
+    /// Whether the guest ignores ACPI and agent when it is to shut down.
+    pub fn set_ignores_shutdown(&self, vmid: u32, ignores: bool) {
+        if let Some(vm) = self.lock().cluster_mut(&self.name).vms.get_mut(&vmid) {
+            vm.ignores_shutdown = ignores;
+        }
+    }
+
+    /// Switches a node.
+    pub fn power_node(&self, node: &str, power: NodePower) {
+        let mut st = self.lock();
+        match power {
+            NodePower::Off => st.node_down(&self.name, node),
+            NodePower::On => st.node_back(&self.name, node),
+            NodePower::Reboot => st.node_reboot(&self.name, node),
+        }
+    }
+
+    /// Takes quorum away or gives it back.
+    pub fn set_quorum(&self, quorate: bool) {
+        self.lock().cluster_mut(&self.name).quorate = quorate;
+    }
+
+    /// Refuses connections, and cuts none that are open; they end with their next answer at the latest after 5 s idle.
+    pub async fn set_dark(&self, dark: bool) {
+        self.lock().cluster_mut(&self.name).dark = dark;
+        for switch in &self.switches {
+            let (done, taken) = oneshot::channel();
+            if switch.send((dark, done)).is_ok() {
+                // A listener that ended is dark for good.
+                let _ = taken.await;
+            }
+        }
+    }
+
+    /// No space left on a storage, for all who mount it.
+    pub fn fill_storage(&self, storage: &str) {
+        self.lock().fill_storage(&self.name, storage);
+    }
+
+    /// Takes a storage off line, or back.
+    pub fn set_storage_online(&self, storage: &str, online: bool) {
+        self.lock().each_store(&self.name, storage, |store| store.offline = !online);
+    }
+
+    /// Cuts the file of an archive short, as bit rot or a full disk would.
+    ///
+    /// # Errors
+    /// When there is no such archive, or its file cannot be written.
+    pub fn corrupt_archive(&self, volid: &str) -> Result<()> {
+        let st = self.lock();
+        let node = st.cluster(&self.name).nodes.keys().next().cloned().unwrap_or_default();
+        let archive = st.archive(&self.name, &node, volid);
+        let archive = archive.ok_or_else(|| SimulatorError(format!("no archive '{volid}'")))?;
+        let cut = std::fs::read(&archive.file).and_then(|all| std::fs::write(&archive.file, &all[..all.len() / 2]));
+        cut.map_err(|error| SimulatorError(error.to_string()))
+    }
+
+    /// Adds an HA resource, state as in PVE (`started`, `stopped`, `ignored`).
+    pub fn set_ha(&self, vmid: u32, state: Option<&str>) {
+        let mut st = self.lock();
+        let ha = &mut st.cluster_mut(&self.name).ha;
+        let sid = format!("vm:{vmid}");
+        match state {
+            Some(state) => {
+                let resource = crate::ha::HaResource {
+                    state: state.to_owned(),
+                    comment: None,
+                    max_restart: 1,
+                    max_relocate: 1,
+                    stop_by: None,
+                };
+                ha.insert(sid, resource);
+            }
+            None => {
+                ha.remove(&sid);
+            }
+        }
+    }
+
+    /// Carries a stopped VM to another cluster as an operator would by hand: same vmid, UUID and bytes, all disks on
+    /// one storage there.
+    ///
+    /// # Errors
+    /// When the id is taken there or there is no room.
+    pub fn move_vm_by_hand(&self, vmid: u32, to: &str, node: &str, storage: &str) -> Result<()> {
+        let mut st = self.lock();
+        st.power_off(&self.name, vmid);
+        let text = |error: crate::error::ApiError| SimulatorError(error.message);
+        if !st.clusters.contains_key(to) {
+            return Err(SimulatorError(format!("no cluster '{to}'")));
+        }
+        if st.cluster(to).vms.contains_key(&vmid) {
+            return Err(SimulatorError(format!("VM {vmid} already exists on '{to}'")));
+        }
+        let Some(mut vm) = st.cluster_mut(&self.name).vms.remove(&vmid) else {
+            return Err(SimulatorError(format!("no VM {vmid}")));
+        };
+        let old_node = std::mem::replace(&mut vm.node, node.to_owned());
+        let slots: Vec<Drive> = drives(&vm.conf).filter(|drive| drive.has_volume()).collect();
+        for mut drive in slots {
+            let Some(volume) = st.volume(&self.name, &old_node, &drive.volume).cloned() else { continue };
+            let place = crate::storage::Place { cluster: to, node, storage };
+            let volid = st.copy_volume(&volume, &place, vmid).map_err(text)?;
+            st.free_volume(&self.name, &old_node, &drive.volume);
+            drive.volume = volid;
+            vm.conf.insert(drive.slot.clone(), drive.print());
+        }
+        for pool in st.cluster_mut(&self.name).pools.values_mut() {
+            pool.vms.remove(&vmid);
+        }
+        st.cluster_mut(to).vms.insert(vmid, vm);
+        Ok(())
+    }
+}
+
+fn each_store(st: &State, cluster: &str, mut visit: impl FnMut(&str, &str, &StorageDef, &str)) {
+    let c = st.cluster(cluster);
+    let mut seen = BTreeSet::new();
+    for (storage, def) in &c.storages {
+        for node in c.nodes.keys().filter(|node| def.on(node)) {
+            let key = def.store_key(cluster, node, storage);
+            if seen.insert((storage.clone(), key.clone())) {
+                visit(storage, node, def, &key);
+            }
+        }
+    }
+}
+
+fn snapshot(st: &State, cluster: &str, vmid: u32) -> Option<VmSnapshot> {
+    let c = st.clusters.get(cluster)?;
+    let vm = c.vms.get(&vmid)?;
+    let disk = |slot: &str, volid: &str| {
+        let volume = st.volume(cluster, &vm.node, volid);
+        DiskSnapshot {
+            slot: slot.to_owned(),
+            volid: volid.to_owned(),
+            size: volume.map_or(0, |v| v.logical),
+            sha256: volume.map(|v| bytes::sha256(&v.file)).unwrap_or_default(),
+            newest: volume.map_or(0, |v| bytes::newest(&v.file, v.content)),
+        }
+    };
+    let mut disks: Vec<_> = drives(&vm.conf)
+        .filter(|drive| drive.has_volume() && !drive.is_cdrom())
+        .map(|drive| disk(&drive.slot, &drive.volume))
+        .collect();
+    disks.extend(vm.conf.iter().filter(|(key, _)| is_unused(key)).map(|(key, volid)| disk(key, volid)));
+    Some(VmSnapshot {
+        cluster: cluster.to_owned(),
+        vmid,
+        node: vm.node.clone(),
+        config: vm.conf.clone(),
+        pending: vm.pending.keys().cloned().collect(),
+        status: vm.power.qmp().to_owned(),
+        running: vm.power == Power::Running,
+        template: vm.flag("template"),
+        lock: vm.lock().map(str::to_owned),
+        uuid: vm.uuid(),
+        pool: c.pool_of(vmid).map(str::to_owned),
+        disks,
+        digest: vm.digest(),
+    })
+}
+
+/// All VMs of the federation with a UUID.
+pub(crate) fn copies(st: &mut State, uuid: &str) -> Vec<VmSnapshot> {
+    st.flush_all();
+    let wanted = uuid.to_lowercase();
+    let found: Vec<(String, u32)> = st
+        .clusters
+        .iter()
+        .flat_map(|(name, c)| c.vms.values().map(move |vm| (name, vm)))
+        .filter(|(_, vm)| vm.uuid().as_ref() == Some(&wanted))
+        .map(|(name, vm)| (name.clone(), vm.vmid))
+        .collect();
+    found.into_iter().filter_map(|(cluster, vmid)| snapshot(st, &cluster, vmid)).collect()
+}
+
+/// What a tidy federation does not have.
+pub(crate) fn litter(st: &State) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut referenced = BTreeSet::new();
+    for (cluster, c) in &st.clusters {
+        for vm in c.vms.values() {
+            let place = format!("{cluster}: VM {}", vm.vmid);
+            for volid in config::volumes(vm) {
+                if let Some((key, name)) = st.locate(cluster, &vm.node, &volid) {
+                    referenced.insert(format!("{key}/{name}"));
+                }
+            }
+            let disks = drives(&vm.conf).next().is_some();
+            if !disks && !vm.conf.contains_key("name") {
+                out.push(format!("{place} is a stub"));
+            }
+            if let Some(lock) = vm.lock() {
+                out.push(format!("{place} has lock {lock}"));
+            }
+            if vm.power == Power::Prelaunch {
+                out.push(format!("{place} hangs in prelaunch"));
+            }
+            out.extend(
+                vm.conf
+                    .iter()
+                    .filter(|(key, _)| is_unused(key))
+                    .map(|(key, volid)| format!("{place} has {key} {volid}")),
+            );
+        }
+        out.extend(
+            c.pools
+                .keys()
+                .filter(|pool| pool.starts_with("moxxie-moves/"))
+                .map(|pool| format!("{cluster}: pool {pool}")),
+        );
+        out.extend(
+            c.tasks.iter().filter(|task| task.is_running()).map(|task| format!("{cluster}: running {}", task.upid)),
+        );
+    }
+    for (key, store) in &st.stores {
+        for name in store.volumes.keys() {
+            if !referenced.contains(&format!("{key}/{name}")) {
+                out.push(format!("{key}: volume {name} of {:?} is in no configuration", owner_of(name)));
+            }
+        }
+        for (name, archive) in &store.archives {
+            if !st.baseline.contains(&format!("{key}/{name}")) {
+                out.push(format!("{key}: archive {name} ({})", archive.notes.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    out
+}
