@@ -14,8 +14,19 @@ pub struct Failure {
     pub state: String,
     /// What to do next.
     pub next: String,
-    /// Whether the plan no longer fits the facts: nothing was touched, and planning again is the way on.
-    pub stale: bool,
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+}
+
+/// What a caller may conclude from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Nothing beyond its text.
+    Plain,
+    /// The plan no longer fits the facts: nothing was touched, and planning again is the way on.
+    Stale,
+    /// The user stopped it at a step boundary: what was done stays done, and applying again goes on.
+    Interrupted,
 }
 
 impl Failure {
@@ -27,7 +38,7 @@ impl Failure {
             said: None,
             state: String::new(),
             next: String::new(),
-            stale: false,
+            kind: FailureKind::Plain,
         }
     }
 
@@ -36,7 +47,7 @@ impl Failure {
         let mut failure = Failure::new(what).at(format!("the plan is stale: {changed}"));
         failure.state = "nothing was touched".to_owned();
         failure.next = "plan again".to_owned();
-        failure.stale = true;
+        failure.kind = FailureKind::Stale;
         failure
     }
 
@@ -98,6 +109,7 @@ mod tests {
             "Unable to create virtual machine web-1\ncluster a, node n1, vmid 100\nProxmox VE said: 500 no space\n\
              State: nothing was made\nNext: free some space"
         );
-        assert!(!failure.stale);
+        assert_eq!(failure.kind, FailureKind::Plain);
+        assert_eq!(Failure::stale("x", "y").kind, FailureKind::Stale);
     }
 }

@@ -1,1 +1,38 @@
-//! Carries decisions out on the clusters. Must not know Terraform nor HTTP.
+//! Carries decisions out on the clusters: inventory, identity, operations and their interpreter.
+//!
+//! It asks `federation` for the rules and acts through `proxmox`. It must not know Terraform (no schema, no state, no plan)
+//! nor HTTP (no request, no status code: errors are asked by predicate).
+//!
+//! Start at [`Fleet`]: the clusters of one process. A machine is created by [`Fleet::create`], found by [`Fleet::find`],
+//! changed by [`Fleet::update`], moved by [`Fleet::relocate`], removed by [`Fleet::destroy`]. Whatever takes more than one
+//! call is an operation with a journal on the clusters (`operation.rs`, `journal.rs`), so that the next process knows.
+
+mod create;
+mod destroy;
+mod failure;
+mod fleet;
+mod guest;
+mod inventory;
+mod journal;
+mod notes;
+mod operation;
+mod process;
+mod relocate;
+mod site;
+mod spec;
+mod update;
+
+pub use create::Outcome;
+pub use failure::{Failure, FailureKind};
+pub use fleet::{Fleet, Settings};
+pub use guest::{Found, Guest, Record, RetiredCopy};
+pub use journal::{Holder, Journal, Kind, Place, Step, Undo};
+pub use notes::{Copy, Kept, Mark, Retired};
+pub use process::Process;
+pub use relocate::Finding;
+pub use site::{Overview, Site};
+pub use spec::{Cpu, DiskWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
+
+/// What is needed to connect, for callers that read it from a user.
+pub use proxmox::{Auth, ClusterConnection, DiskSpec, Fingerprint, NicSpec, TlsTrust};
+pub use secrecy::SecretString;

@@ -1,0 +1,432 @@
+//! Owns creating a virtual machine as an operation: killed at any call, the next apply leaves exactly one (design §5).
+use std::time::{Duration, Instant};
+
+use federation::placement::{ClusterFacts, Request, recheck};
+use federation::{ClusterName, Span};
+use proxmox::{Error, TaskFilter, Upid};
+
+use crate::failure::{Failure, FailureKind};
+use crate::fleet::Fleet;
+use crate::guest::Guest;
+use crate::journal::{Holder, Journal, Kind, Place, Step, Undo, create_pool};
+use crate::notes::{self, Mark};
+use crate::operation::Taken;
+use crate::site::Site;
+use crate::spec::{NicPlace, Resolved, VmSpec};
+
+/// A machine that was made or changed, and what went less than well after its disks held data.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The machine.
+    pub guest: Guest,
+    /// What failed without harm: the next plan shows the difference.
+    pub warnings: Vec<Failure>,
+}
+
+/// How often another VMID is tried when somebody else was faster.
+const VMID_TRIES: u32 = 20;
+
+impl Fleet {
+    /// Creates a machine on the cluster that the plan showed, or finishes a create of the same request that was interrupted.
+    ///
+    /// # Errors
+    /// A stale plan, a name that is taken, a living holder, or what Proxmox VE said; in each case no machine of ours is left
+    /// that the next apply would not take up.
+    pub async fn create(
+        &self,
+        spec: &VmSpec,
+        cluster: &ClusterName,
+        request: &Request,
+        timeout: Option<Span>,
+    ) -> Result<Outcome, Failure> {
+        let what = format!("Unable to create virtual machine {}", spec.name);
+        let site = self.need(cluster.as_str(), &what)?;
+        let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().create));
+        let key = create_pool(spec.pool.as_ref().map_or("", |pool| pool.as_str()), spec.name.as_str());
+        let overview = site.glance().await.map_err(|error| dark(&what, cluster, error))?;
+        let unfinished = overview.operation(&key).is_some();
+        if !unfinished {
+            self.still_fits(request, cluster, &what).await?;
+            self.name_is_free(spec, &what).await?;
+        }
+        if let Some(pool) = &spec.pool {
+            self.ensure_pool(site, pool.as_str(), &what).await?;
+        }
+        let facts = site.take_facts(self.settings().fact_age.into()).await;
+        let node = pick_node(&facts, spec, &self.resolve(spec, cluster, &facts, &what)?, &what)?;
+        let vmid = self.pick_vmid(site, spec, &what).await?;
+        let to = Place { cluster: cluster.clone(), node, vmid };
+        let mut journal = new_journal(Kind::Create, spec, None, to, uuid::Uuid::new_v4().to_string());
+        journal.request = digest(request);
+        let mut made = None;
+        if let Taken::Over(found) = self.take(site, &key, &journal, &what).await? {
+            made = self.made_before(site, &found, &what, deadline).await?;
+            if made.is_some() && found.request != journal.request {
+                return Err(other_request(&what, &found));
+            }
+            if made.is_some() {
+                journal = *found;
+            } else {
+                journal.epoch = found.epoch;
+                self.note(site, &key, &mut journal, &what).await?;
+            }
+        }
+        if made.is_none() {
+            let resolved = self.resolve(spec, cluster, &facts, &what)?;
+            self.make(site, &key, &mut journal, spec, &resolved, &what, deadline).await?;
+        }
+        let outcome = self.finish_create(site, &journal, spec, &what, deadline).await?;
+        self.give_back(site, &key, journal.epoch).await.map_err(|error| {
+            Failure::new(&what)
+                .at(format!("cluster {cluster}, pool {key}"))
+                .said(error)
+                .state(format!("the machine exists ({}), its create is not closed", outcome.guest.place))
+                .next("apply again: the same machine is taken up")
+        })?;
+        Ok(outcome)
+    }
+
+    /// Where an interrupted create of this machine stands, as far as clusters that answer tell: it is finished there.
+    pub async fn unfinished_create(&self, pool: &str, name: &str) -> Option<ClusterName> {
+        let key = create_pool(pool, name);
+        for site in self.sites() {
+            if let Ok(overview) = site.glance().await
+                && overview.operation(&key).is_some()
+            {
+                return Some(site.name.clone());
+            }
+        }
+        None
+    }
+
+    /// Asks again what siblings can't break by being half-done, before anything is touched.
+    async fn still_fits(&self, request: &Request, cluster: &ClusterName, what: &str) -> Result<(), Failure> {
+        let inventory = self.recent_inventory().await;
+        recheck(self.federation(), &inventory, request, cluster).map_err(|reasons| {
+            let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            Failure::stale(what, format!("cluster {cluster} can't take it any more: {}", reasons.join("; ")))
+        })
+    }
+
+    /// Refuses a name that a machine of the pool has, on any cluster of the pool that answers.
+    async fn name_is_free(&self, spec: &VmSpec, what: &str) -> Result<(), Failure> {
+        for site in self.sites() {
+            let Ok(overview) = site.overview(self.settings().fact_age.into()).await else { continue };
+            let taken = overview.guests().find(|guest| {
+                let same_pool = guest.pool.as_deref() == spec.pool.as_ref().map(|pool| pool.as_str());
+                same_pool && !guest.template && guest.name.as_deref() == Some(spec.name.as_str())
+            });
+            if let Some(vmid) = taken.and_then(|guest| guest.vmid) {
+                let place = format!("{}/{vmid}", site.name);
+                return Err(Failure::new(what)
+                    .at(format!("cluster {}: guest {vmid} of the same pool has this name already", site.name))
+                    .state("nothing was touched")
+                    .next(format!("import it (id \"{place}\"), or choose another name")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the PVE pool on first need, where the token may.
+    pub(crate) async fn ensure_pool(&self, site: &Site, pool: &str, what: &str) -> Result<(), Failure> {
+        let overview = site.glance().await.map_err(|error| dark(what, &site.name, error))?;
+        if overview.has_pool(pool) {
+            return Ok(());
+        }
+        let mut levels = pool.match_indices('/').map(|(at, _)| &pool[..at]).collect::<Vec<_>>();
+        levels.push(pool);
+        for level in levels {
+            match site.client.create_pool(level, None).await {
+                Ok(()) => site.changed().await,
+                Err(error) if error.is_already_exists() => {}
+                // A token that may not see pools may still use one that exists.
+                Err(error) if error.is_permission_denied() && site.client.pool(level).await.is_ok_and(|pool| pool.is_some()) => {}
+                Err(error) => {
+                    return Err(Failure::new(what)
+                        .at(format!("cluster {} has no pool {level}, and it can't be created", site.name))
+                        .said(error)
+                        .state("nothing was touched")
+                        .next(format!("create the pool, or give the token Pool.Allocate on /pool/{level}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What federation names become on a cluster.
+    pub(crate) fn resolve(
+        &self,
+        spec: &VmSpec,
+        cluster: &ClusterName,
+        facts: &ClusterFacts,
+        what: &str,
+    ) -> Result<Resolved, Failure> {
+        let declared = self.facts(cluster.as_str());
+        let mut resolved = Resolved::default();
+        for (slot, disk) in &spec.disks {
+            let only = || {
+                let mut images = facts.storages.iter().filter(|storage| storage.content.contains("images"));
+                let first = images.next()?.name.clone();
+                images.all(|other| other.name == first).then_some(first)
+            };
+            let storage = declared.resolve_storage(disk.storage.as_deref()).or_else(only).ok_or_else(|| {
+                Failure::new(what)
+                    .at(format!("cluster {cluster}: disk {slot} names no storage, and the cluster has no primary one"))
+                    .state("nothing was touched")
+                    .next("set `storage` of the disk, or the cluster's primary storage")
+            })?;
+            resolved.storages.insert(*slot, storage);
+        }
+        for (slot, nic) in &spec.nics {
+            let wish = federation::model::NicRequest {
+                network: nic.network.clone(),
+                bridge: nic.bridge.clone(),
+                vlan: nic.vlan,
+            };
+            let on = declared.resolve_network(&wish).ok_or_else(|| {
+                Failure::new(what).at(format!("network device {slot} names neither a network nor a bridge"))
+            })?;
+            resolved.nics.insert(*slot, NicPlace { bridge: on.bridge, vlan: on.vlan });
+        }
+        Ok(resolved)
+    }
+
+    async fn pick_vmid(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<u32, Failure> {
+        if let Some(vmid) = spec.vmid {
+            return Ok(vmid);
+        }
+        let refuse = |error: Error| Failure::new(what).at(format!("cluster {}: no VMID", site.name)).said(error);
+        let Some(range) = self.facts(site.name.as_str()).vmid_range else {
+            return site.client.next_id(None).await.map_err(refuse);
+        };
+        let overview = site.fresh().await.map_err(refuse)?;
+        for vmid in range.first..=range.last {
+            if overview.guest(vmid).is_none() && site.client.next_id(Some(vmid)).await.is_ok() {
+                return Ok(vmid);
+            }
+        }
+        let detail = format!("cluster {}: no VMID is free from {} to {}", site.name, range.first, range.last);
+        Err(Failure::new(what).at(detail).state("nothing was touched").next("widen `vmid_range` of the cluster"))
+    }
+
+    /// The machine that an interrupted create has made, once its task has ended.
+    async fn made_before(
+        &self,
+        site: &Site,
+        journal: &Journal,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<Option<Guest>, Failure> {
+        let to = &journal.to;
+        let filter = TaskFilter { vmid: Some(to.vmid), kind: Some("qmcreate".into()), ..TaskFilter::default() };
+        let tasks = site.client.find_tasks(&to.node, &filter).await.map_err(|error| dark(what, &site.name, error))?;
+        for task in tasks.iter().filter(|task| task.is_running()) {
+            // How it ends is seen from the machine.
+            let _ = self.wait(site, &task.upid, deadline, what).await;
+        }
+        match site.guest_now(&to.node, to.vmid).await {
+            Ok(guest) if guest.uuid.eq_ignore_ascii_case(&journal.uuid) => Ok(Some(guest)),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_not_found() || error.is_permission_denied() => Ok(None),
+            Err(error) => Err(dark(what, &site.name, error)),
+        }
+    }
+
+    /// The calls that make the machine. The journal names VMID and UUID before each try.
+    #[expect(clippy::too_many_arguments, reason = "one create, seen whole")]
+    async fn make(
+        &self,
+        site: &Site,
+        key: &str,
+        journal: &mut Journal,
+        spec: &VmSpec,
+        on: &Resolved,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        for _ in 0..VMID_TRIES {
+            let mark = Mark { op: Some(journal.op.clone()), ..Mark::default() };
+            let notes = notes::join(spec.description.as_deref().unwrap_or_default(), &mark);
+            let params = spec.create_params(journal.to.vmid, &journal.uuid, &notes, on);
+            let error = match site.client.create_vm(&journal.to.node, params).await {
+                Ok(upid) => return self.wait(site, &upid, deadline, what).await.map_err(|failure| {
+                    failure.at(journal.to.to_string()).state("Proxmox VE takes a failed create back").next("apply again")
+                }),
+                Err(error) => error,
+            };
+            site.changed().await;
+            if error.is_already_exists() || error.is_ambiguous() {
+                if self.made_before(site, journal, what, deadline).await?.is_some() {
+                    return Ok(());
+                }
+            }
+            if !error.is_already_exists() || spec.vmid.is_some() {
+                let undone = self.give_back(site, key, journal.epoch).await;
+                let state = if undone.is_ok() { "nothing was made" } else { "nothing was made; the create is not closed" };
+                return Err(Failure::new(what).at(journal.to.to_string()).said(error).state(state).next("mend that, and apply again"));
+            }
+            // Somebody else took the VMID between the look and the call.
+            journal.to.vmid = self.pick_vmid(site, spec, what).await?;
+            self.note(site, key, journal, what).await?;
+        }
+        Err(Failure::new(what).at(format!("cluster {}: {VMID_TRIES} VMIDs in turn were taken by others", site.name)).next("apply again"))
+    }
+
+    /// Starts the machine and takes the mark off. The disks hold data now, so what fails here is a warning.
+    async fn finish_create(
+        &self,
+        site: &Site,
+        journal: &Journal,
+        spec: &VmSpec,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        let to = &journal.to;
+        let mut warnings = Vec::new();
+        let lost = |error: Error| {
+            Failure::new(what)
+                .at(to.to_string())
+                .said(error)
+                .state("the machine was made; this run can't see it any more")
+                .next("apply again: the same machine is taken up")
+        };
+        let mut guest = site.guest_now(&to.node, to.vmid).await.map_err(lost)?;
+        if guest.mark.op.is_some() {
+            guest.mark.op = None;
+            if let Err(error) = self.write_notes(site, &guest, spec.description.as_deref()).await {
+                warnings.push(Failure::new("Unable to take our mark off the machine's notes").at(to.to_string()).said(error));
+            }
+        }
+        if spec.started && !guest.running {
+            if let Err(failure) = self.start(site, to, deadline).await {
+                warnings.push(failure.next("see why, and apply again: the plan shows that it doesn't run"));
+            }
+        }
+        let guest = site.guest_now(&to.node, to.vmid).await.map_err(lost)?;
+        Ok(Outcome { guest, warnings })
+    }
+
+    /// Writes a guest's notes: `description`, or its own text where that is left alone, and its mark.
+    pub(crate) async fn write_notes(&self, site: &Site, guest: &Guest, description: Option<&str>) -> Result<(), Error> {
+        let text = notes::join(description.unwrap_or(&guest.description), &guest.mark);
+        let params = proxmox::Params::new().set("description", text);
+        site.client.set_config(&guest.place.node, guest.place.vmid, params, None).await
+    }
+
+    /// Starts a machine and waits until it runs.
+    pub(crate) async fn start(&self, site: &Site, at: &Place, deadline: Instant) -> Result<(), Failure> {
+        let what = "Unable to start the virtual machine";
+        let upid = site.client.start_vm(&at.node, at.vmid, None).await;
+        let upid = upid.map_err(|error| Failure::new(what).at(at.to_string()).said(error).state("it is stopped"))?;
+        site.changed().await;
+        let waited = self.wait(site, &upid, deadline, what).await;
+        match site.client.vm_status(&at.node, at.vmid).await {
+            Ok(status) if status.status == "running" => Ok(()),
+            _ => Err(waited.err().unwrap_or_else(|| Failure::new(what)).at(at.to_string()).state("it is stopped")),
+        }
+    }
+
+    /// Waits for a task, but not past the deadline, nor past the user's wish to stop: the task goes on, and the operation
+    /// stays at its step.
+    pub(crate) async fn wait(&self, site: &Site, upid: &Upid, deadline: Instant, what: &str) -> Result<(), Failure> {
+        let progress = |progress: &proxmox::TaskProgress| {
+            if let Some(percent) = progress.percent {
+                tracing::info!(cluster = %site.name, task = %upid.kind, vmid = %upid.id, percent, "under way");
+            }
+        };
+        let waited = tokio::select! {
+            waited = site.client.wait_task(upid, deadline, progress) => waited,
+            () = self.stopped() => {
+                let mut failure = Failure::new(what)
+                    .at(format!("cluster {}: interrupted while task {upid} runs", site.name))
+                    .state("the task goes on; the operation is left at this step")
+                    .next("apply again to go on");
+                failure.kind = FailureKind::Interrupted;
+                return Err(failure);
+            }
+        };
+        site.changed().await;
+        waited.map(drop).map_err(|error| Failure::new(what).at(format!("cluster {}", site.name)).said(error))
+    }
+}
+
+/// A journal for an operation that begins now.
+pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Place, uuid: String) -> Journal {
+    let op = uuid::Uuid::new_v4().simple().to_string();
+    Journal {
+        op: op[..12].to_owned(),
+        kind,
+        name: spec.name.to_string(),
+        uuid,
+        from,
+        to,
+        request: String::new(),
+        step: Step::Taken,
+        epoch: 0,
+        holder: Holder::me(),
+        at: 0,
+        archive: None,
+        backup: None,
+        cold: false,
+        upid: None,
+        volumes: Vec::new(),
+        restored: false,
+        taking_back: false,
+        undo: Undo::default(),
+    }
+}
+
+pub(crate) fn dark(what: &str, cluster: &ClusterName, error: Error) -> Failure {
+    Failure::new(what)
+        .at(format!("cluster {cluster} can't be asked"))
+        .said(error)
+        .state("nothing was touched")
+        .next("bring the cluster back, and apply again")
+}
+
+fn other_request(what: &str, found: &Journal) -> Failure {
+    Failure::new(what)
+        .at(format!("{}: an interrupted create of this name asked for something else", found.to))
+        .state("that machine exists and was never finished; nothing was touched by this run")
+        .next(format!("import it (id \"{}/{}\"), or remove it in Proxmox VE and apply again", found.to.cluster, found.to.vmid))
+}
+
+/// What a create asked for, for telling its continuation from another one.
+fn digest(request: &Request) -> String {
+    use sha2::{Digest, Sha256};
+    let text = serde_json::to_string(request).unwrap_or_default();
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The node with the most memory not given out, among those that have every storage and bridge (design §4.5).
+pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what: &str) -> Result<String, Failure> {
+    if let Some(node) = &spec.node {
+        return Ok(node.clone());
+    }
+    let has_storage = |node: &str, name: &String| {
+        facts.storages.iter().any(|storage| storage.name == *name && storage.nodes.contains(node))
+    };
+    let has_bridge = |node: &str, place: &NicPlace| {
+        facts.bridges.get(node).is_none_or(|bridges| bridges.contains(&place.bridge))
+    };
+    let free = |node: &str, memory: u64| {
+        let given = facts.guests.iter().filter(|guest| guest.node == node && guest.running).map(|guest| guest.memory.0);
+        memory.saturating_sub(given.sum())
+    };
+    let fitting = facts.usable_nodes().filter(|node| {
+        on.storages.values().all(|storage| has_storage(&node.name, storage))
+            && on.nics.values().all(|place| has_bridge(&node.name, place))
+    });
+    let best = fitting.max_by(|a, b| {
+        let key = |node: &federation::placement::NodeFacts| free(&node.name, node.memory.0);
+        key(a).cmp(&key(b)).then_with(|| b.name.cmp(&a.name))
+    });
+    best.map(|node| node.name.clone()).ok_or_else(|| {
+        let storages: Vec<&str> = on.storages.values().map(String::as_str).collect();
+        let bridges: Vec<&str> = on.nics.values().map(|place| place.bridge.as_str()).collect();
+        Failure::stale(
+            what,
+            format!("no online node has every storage ({}) and bridge ({})", storages.join(", "), bridges.join(", ")),
+        )
+    })
+}

@@ -1,0 +1,87 @@
+//! Owns removing a machine, with its retired copies and kept archives; an open operation comes to its end first.
+use std::time::{Duration, Instant};
+
+use federation::Span;
+use proxmox::Error;
+
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::guest::{Found, Guest, Record};
+use crate::site::Site;
+use crate::spec::VmSpec;
+
+impl Fleet {
+    /// Removes a machine. Removing what is gone already is fine.
+    ///
+    /// # Errors
+    /// Its protection, a cluster that can't be asked, or what Proxmox VE said.
+    pub async fn destroy(&self, spec: &VmSpec, record: &Record, timeout: Option<Span>) -> Result<Vec<Failure>, Failure> {
+        let what = format!("Unable to remove virtual machine {}", record.name);
+        let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().delete));
+        let mut guest = match self.find(record).await {
+            Found::Gone => return Ok(Vec::new()),
+            Found::Here(guest) => *guest,
+            Found::Elsewhere(guest) => {
+                return Err(Failure::new(what)
+                    .at(format!("somebody moved it to {}", guest.place))
+                    .state("nothing was touched")
+                    .next("refresh, so that state says where it is, and destroy again"));
+            }
+            Found::Unsure(why) => {
+                return Err(Failure::new(what)
+                    .at(why)
+                    .state("nothing was touched")
+                    .next("bring back what can't be asked, or take it out of state with a removed block"));
+            }
+        };
+        let mut warnings = Vec::new();
+        if guest.operation.is_some() {
+            let settled = self.finish(spec, record, timeout).await?;
+            warnings = settled.warnings;
+            guest = settled.guest;
+        }
+        let site = self.need(guest.place.cluster.as_str(), &what)?.clone();
+        if guest.protection() {
+            return Err(Failure::new(what)
+                .at(format!("{}: its protection is on", guest.place))
+                .state("nothing was touched")
+                .next("set protection = false and apply, then destroy"));
+        }
+        warnings.extend(self.remove_leftovers(&site, &guest, deadline, &what).await);
+        self.remove(&site, &guest, deadline, &what).await?;
+        Ok(warnings)
+    }
+
+    /// What earlier moves left: the machine's retired copies and archives. The archives go before the machine
+    /// (`pve-behaviour.md` §17).
+    async fn remove_leftovers(&self, site: &Site, guest: &Guest, deadline: Instant, what: &str) -> Vec<Failure> {
+        let mut warnings = Vec::new();
+        for kept in &guest.mark.archives {
+            let removed = crate::relocate::remove_archive(site, &guest.place, &kept.volid, self, deadline).await;
+            if let Err(error) = removed {
+                warnings.push(Failure::new(format!("An archive stays: {}", kept.volid)).said(error).next("remove it by hand"));
+            }
+        }
+        for copy in &guest.mark.copies {
+            if let Err(failure) = self.remove_copy(copy, &guest.uuid, deadline, what).await {
+                warnings.push(failure);
+            }
+        }
+        warnings
+    }
+
+    async fn remove(&self, site: &Site, guest: &Guest, deadline: Instant, what: &str) -> Result<(), Failure> {
+        let at = &guest.place;
+        let fail = |error: Error| Failure::new(what).at(at.to_string()).said(error).state("it exists").next("mend that, and destroy again");
+        if guest.running {
+            let upid = site.client.stop_vm(&at.node, at.vmid, None).await.map_err(fail)?;
+            self.wait(site, &upid, deadline, what).await?;
+        }
+        let upid = match site.client.delete_vm(&at.node, at.vmid).await {
+            Ok(upid) => upid,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(fail(error)),
+        };
+        self.wait(site, &upid, deadline, what).await
+    }
+}

@@ -1,0 +1,158 @@
+//! Owns all clusters of this process: connections, the federation's rules, and one snapshot of facts.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation::placement::Inventory;
+use federation::{Cluster, ClusterName, Federation, Span};
+use proxmox::{Client, ClusterConnection, Limits};
+use tokio::sync::{OnceCell, watch};
+
+use crate::failure::Failure;
+use crate::site::Site;
+
+/// Waits and limits of the operations. Every wait is here or in the client's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long the holder of an operation on another machine may be silent before it is taken over.
+    pub lease: Span,
+    /// Most calls under way at once, all clusters together.
+    pub concurrency: usize,
+    /// Longest time for a create, where the user sets none.
+    pub create: Span,
+    /// Longest time for an update or a move, where the user sets none.
+    pub update: Span,
+    /// Longest time for a removal, where the user sets none.
+    pub delete: Span,
+    /// How old facts may be that a decision is checked against at apply.
+    pub fact_age: Span,
+    /// How long an archive may take to show up on the target (attribute caches of network file systems: up to 60 s).
+    pub archive_visible: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            lease: Span::from_secs(15 * 60),
+            concurrency: 32,
+            create: Span::from_secs(3600),
+            update: Span::from_secs(24 * 3600),
+            delete: Span::from_secs(3600),
+            fact_age: Span::from_secs(10),
+            archive_visible: Span::from_secs(120),
+        }
+    }
+}
+
+/// Calls under way per node of a cluster: pveproxy has three workers (`pve-behaviour.md` §2.5).
+const PER_NODE: usize = 4;
+
+/// The clusters of one federation.
+#[derive(Debug)]
+pub struct Fleet {
+    sites: BTreeMap<ClusterName, Arc<Site>>,
+    federation: Federation,
+    settings: Settings,
+    inventory: OnceCell<Arc<Inventory>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Fleet {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// A connection that can't work: its addresses, credentials or trust.
+    pub fn new(
+        connections: Vec<ClusterConnection>,
+        federation: Federation,
+        settings: Settings,
+    ) -> Result<Fleet, Vec<Failure>> {
+        let limits = Limits::new(settings.concurrency, PER_NODE);
+        let mut sites = BTreeMap::new();
+        let mut failures = Vec::new();
+        for connection in connections {
+            let name = connection.name.clone();
+            let made = Client::new(connection, limits.clone());
+            match (ClusterName::new(&name), made) {
+                (Ok(name), Ok(client)) => {
+                    sites.insert(name.clone(), Arc::new(Site::new(name, client)));
+                }
+                (Err(error), _) => failures.push(Failure::new("Unable to use a cluster's name").said(error)),
+                (_, Err(error)) => failures.push(
+                    Failure::new(format!("Unable to connect to cluster {name}"))
+                        .at(error.to_string())
+                        .next("mend its entry in `clusters` of the provider block"),
+                ),
+            }
+        }
+        if !failures.is_empty() {
+            return Err(failures);
+        }
+        Ok(Fleet { sites, federation, settings, inventory: OnceCell::new(), stop: watch::Sender::new(false) })
+    }
+
+    /// The federation's rules.
+    pub fn federation(&self) -> &Federation {
+        &self.federation
+    }
+
+    /// Waits and limits.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The clusters with a connection.
+    pub fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.sites.values()
+    }
+
+    /// One cluster, if it has a connection.
+    pub fn site(&self, name: &str) -> Option<&Arc<Site>> {
+        self.sites.get(name)
+    }
+
+    /// What is declared about a cluster.
+    pub fn facts(&self, name: &str) -> Cluster {
+        self.federation.clusters.get(name).cloned().unwrap_or_default()
+    }
+
+    /// One cluster that an operation needs.
+    ///
+    /// # Errors
+    /// Where it has no connection.
+    pub(crate) fn need(&self, name: &str, what: &str) -> Result<&Arc<Site>, Failure> {
+        self.site(name).ok_or_else(|| {
+            Failure::new(what)
+                .at(format!("cluster {name} has no connection in this configuration"))
+                .state("nothing was touched")
+                .next(format!("add {name} to `clusters` of the provider block"))
+        })
+    }
+
+    /// The one snapshot of this process, taken before its first write.
+    pub async fn inventory(&self) -> Arc<Inventory> {
+        self.inventory.get_or_init(|| async { Arc::new(self.take_inventory(Duration::MAX).await) }).await.clone()
+    }
+
+    /// Facts not older than the settings allow, for checking a decision at apply.
+    pub(crate) async fn recent_inventory(&self) -> Inventory {
+        self.take_inventory(self.settings.fact_age.into()).await
+    }
+
+    /// The user wants to stop: operations end at their next step boundary.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Whether the user wants to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Comes back when the user wants to stop.
+    pub(crate) async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives in `self`, so waiting can't fail.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}

@@ -1,0 +1,269 @@
+//! Owns what is written down about an unfinished operation: the comment of its pool (schema.md, operation journal).
+use federation::ClusterName;
+use serde::{Deserialize, Serialize};
+
+use crate::process::Process;
+
+/// A virtual machine's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Cluster.
+    pub cluster: ClusterName,
+    /// Node.
+    pub node: String,
+    /// VMID.
+    pub vmid: u32,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cluster {}, node {}, vmid {}", self.cluster, self.node, self.vmid)
+    }
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A virtual machine is being made.
+    Create,
+    /// A virtual machine changes its cluster.
+    Move,
+}
+
+/// How far a move has come: the step whose calls may have been made. It is written before the step's first call.
+///
+/// Before [`Step::Live`] every failure is taken back; from there on it only goes forward, because the target may have
+/// accepted writes (design §6, two halves).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The operation is taken; nothing of the machine was touched.
+    Taken,
+    /// The source is told to shut down.
+    Shutdown,
+    /// Fence 1: the source no longer starts with its node.
+    Onboot,
+    /// The final backup.
+    Backup,
+    /// Fence 2: the source can't be started, nor removed.
+    Fence,
+    /// The archive shows up on the target.
+    Transfer,
+    /// The archive becomes a virtual machine on the target.
+    Restore,
+    /// The target is compared with what was backed up.
+    Verify,
+    /// The point of no return: the target is the machine.
+    Live,
+    /// The target's links go up and it starts.
+    Start,
+    /// The target gets what a running machine has: start on boot, protection, its notes.
+    Commit,
+    /// The source is retired or removed.
+    Retire,
+    /// Nothing is left but the operation itself.
+    Release,
+}
+
+/// Who holds an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    #[serde(flatten)]
+    pub process: Process,
+    /// The run it belongs to, for people: user and machine.
+    pub run: String,
+}
+
+impl Holder {
+    /// This process.
+    pub fn me() -> Holder {
+        let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME")).unwrap_or_else(|_| "unknown".into());
+        let process = Process::me();
+        let run = format!("{user} on {}", host());
+        Holder { process, run }
+    }
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| "this machine".into())
+}
+
+/// What undo needs to put the source back as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// `onboot` was on.
+    pub onboot: bool,
+    /// It ran.
+    pub running: bool,
+    /// `protection` was on.
+    pub protection: bool,
+    /// Its HA state, where it was set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ha: Option<String>,
+}
+
+/// An operation, as written down on the clusters before each step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// Id of the operation.
+    pub op: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Name of the machine, for people.
+    pub name: String,
+    /// SMBIOS UUID of the machine.
+    pub uuid: String,
+    /// Where it is from; null for a create.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Place>,
+    /// Where it goes.
+    pub to: Place,
+    /// Digest of what a create was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request: String,
+    /// How far it has come.
+    pub step: Step,
+    /// How often it was taken over.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Who holds it.
+    pub holder: Holder,
+    /// When this was written, in seconds since 1970 by the cluster's clock.
+    pub at: i64,
+    /// The archive of a move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+    /// The task that made the archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// Whether the archive is proved to be of a machine that stood still.
+    #[serde(default)]
+    pub cold: bool,
+    /// The task that was started last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upid: Option<String>,
+    /// Volumes that our restore made: the only ones that may be removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+    /// The virtual machine on the target is ours: our restore's task is known.
+    #[serde(default)]
+    pub restored: bool,
+    /// It is being taken back: whoever takes over goes on with that.
+    #[serde(default)]
+    pub taking_back: bool,
+    /// What undo needs.
+    #[serde(default)]
+    pub undo: Undo,
+}
+
+impl Journal {
+    /// Whether the point of no return is behind: the target is the machine.
+    pub fn is_live(&self) -> bool {
+        self.kind == Kind::Move && self.step >= Step::Live
+    }
+
+    /// When the task that made the archive started, while that is the last task.
+    pub(crate) fn archive_task_start(&self) -> Option<i64> {
+        let upid: proxmox::Upid = self.backup.as_deref()?.parse().ok()?;
+        Some(upid.starttime)
+    }
+
+    /// Reads the comment of an operation's pool; `None` when it is not one of ours.
+    pub fn read(comment: &str) -> Option<Journal> {
+        serde_json::from_str(comment.trim()).ok()
+    }
+
+    /// The comment of the operation's pool: one line.
+    pub fn write(&self) -> String {
+        // Every field is a plain value with text keys, which always has a JSON form.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The value of the attribute `operation`: stable words, so that refreshing twice shows no change.
+    pub fn in_words(&self) -> String {
+        match self.kind {
+            Kind::Create => format!("create on {}: not finished", self.to.cluster),
+            Kind::Move if self.is_live() => {
+                format!("move to {}: the target runs, the source is not yet retired", self.to.cluster)
+            }
+            Kind::Move => format!("move to {}: not finished, {} holds the machine", self.to.cluster, self.source()),
+        }
+    }
+
+    fn source(&self) -> &str {
+        self.from.as_ref().map_or("the source", |from| from.cluster.as_str())
+    }
+}
+
+/// Pool that holds operations, a root of its own (design §6).
+pub(crate) const OPERATIONS: &str = "moxxie-moves";
+
+/// Pool of the move of the machine with `uuid`.
+pub fn move_pool(uuid: &str) -> String {
+    format!("{OPERATIONS}/move-{uuid}")
+}
+
+/// Pool of the create of a machine called `name` in `pool` (decision 2).
+pub fn create_pool(pool: &str, name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("{pool}\n{name}"));
+    let short: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+    format!("{OPERATIONS}/create-{short}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn journal(step: Step) -> Journal {
+        let place = |cluster: &str| Place { cluster: cluster.parse().expect("a name"), node: "n1".into(), vmid: 100 };
+        Journal {
+            op: "op1".into(),
+            kind: Kind::Move,
+            name: "web-1".into(),
+            uuid: "6e6f".into(),
+            from: Some(place("a")),
+            to: place("b"),
+            request: String::new(),
+            step,
+            epoch: 0,
+            holder: Holder::me(),
+            at: 1_700_000_000,
+            archive: Some("nfs:backup/x".into()),
+            backup: None,
+            cold: true,
+            upid: None,
+            volumes: vec!["ceph:vm-100-disk-0".into()],
+            restored: false,
+            taking_back: false,
+            undo: Undo { onboot: true, running: true, protection: false, ha: None },
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_on_one_line() {
+        let written = journal(Step::Restore).write();
+        assert!(!written.contains('\n') && written.len() < 2048, "{written}");
+        assert_eq!(Journal::read(&format!(" {written}\n")), Some(journal(Step::Restore)));
+        assert_eq!(Journal::read("notes of a person"), None);
+    }
+
+    #[test]
+    fn the_halves_are_divided_by_live() {
+        assert!(!journal(Step::Verify).is_live());
+        assert!(journal(Step::Live).is_live() && journal(Step::Release).is_live());
+        assert!(Step::Taken < Step::Shutdown && Step::Fence > Step::Backup);
+    }
+
+    #[test]
+    fn operations_have_pools_of_their_own() {
+        assert_eq!(move_pool("u"), "moxxie-moves/move-u");
+        assert_ne!(create_pool("p", "a"), create_pool("p", "b"));
+        assert_ne!(create_pool("p", "a"), create_pool("q", "a"));
+    }
+}

@@ -1,0 +1,352 @@
+//! Owns the move of a virtual machine to another cluster by backup and restore: the one interpreter of its steps.
+//!
+//! ```text
+//! preflight → Taken → Shutdown → Onboot → Backup → Fence → Transfer → Restore → Verify
+//!           → LIVE → Start → Commit → Retire → Release
+//! ```
+//!
+//! Contract (design §6). The step is written to the operation's pool *before* its first call, so whoever finds the operation
+//! knows what may have happened. Every `do` may run twice: it recognises on the clusters what it did before. Before `Live`
+//! every failure is taken back ([`undo`]): the target and the archive go, the source is unfenced and started again. `Live` is
+//! written on both clusters before the target's links go up; from there on it only goes forward, in every process, because
+//! the target may have accepted writes.
+//!
+//! A process that takes over goes forward from the written step only while the source is fenced, for then it can't have
+//! changed since the backup; else it takes everything back and begins anew.
+mod archive;
+mod preflight;
+mod steps;
+mod undo;
+mod verify;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use federation::model::MigrationPath;
+use federation::placement::{Request, recheck};
+use federation::{ClusterName, Span};
+
+pub(crate) use archive::remove as remove_archive;
+pub use preflight::Finding;
+use preflight::Preflight;
+pub(crate) use steps::remove_fenced;
+
+use crate::create::{Outcome, dark, new_journal, pick_node};
+use crate::failure::{Failure, FailureKind};
+use crate::fleet::Fleet;
+use crate::guest::{Found, Guest, Record};
+use crate::journal::{Journal, Kind, Place, Step, Undo, move_pool};
+use crate::operation::Taken;
+use crate::site::Site;
+use crate::spec::{Resolved, VmSpec};
+
+/// Everything that the steps of one move need.
+pub(crate) struct Move<'a> {
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) source: Arc<Site>,
+    pub(crate) target: Arc<Site>,
+    pub(crate) spec: &'a VmSpec,
+    /// What federation names become on the target.
+    pub(crate) resolved: Resolved,
+    /// The transfer storage, by its name on the source and on the target.
+    pub(crate) transfer: (String, String),
+    pub(crate) path: MigrationPath,
+    pub(crate) journal: Journal,
+    /// The operation's pool, the same on both clusters.
+    pub(crate) pool: String,
+    pub(crate) what: String,
+    pub(crate) deadline: Instant,
+    pub(crate) warnings: Vec<Failure>,
+}
+
+impl Fleet {
+    /// Brings a machine to `target`: finishes a move of its own that is under way, or begins one.
+    ///
+    /// # Errors
+    /// What preflight refuses, before anything is touched; a living holder; what failed and was taken back; or, past "live",
+    /// what is left to do.
+    pub async fn relocate(
+        &self,
+        spec: &VmSpec,
+        request: &Request,
+        record: &Record,
+        target: &ClusterName,
+        timeout: Option<Span>,
+    ) -> Result<Outcome, Failure> {
+        let what = format!("Unable to move virtual machine {} to {target}", spec.name);
+        let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().update));
+        let mut guest = self.present(record, &what).await?;
+        let mut warnings = Vec::new();
+        if let Some(journal) = guest.operation.clone() {
+            let outcome = self.settle(spec, journal, Some(target), &what, deadline).await?;
+            warnings = outcome.warnings;
+            guest = outcome.guest;
+        }
+        if guest.place.cluster == *target {
+            return Ok(Outcome { guest, warnings });
+        }
+        let mut outcome = self.begin(spec, request, &guest, target, &what, deadline).await?;
+        warnings.append(&mut outcome.warnings);
+        Ok(Outcome { guest: outcome.guest, warnings })
+    }
+
+    /// Finishes an operation that was left open, or takes it back, so that the machine is where its cluster says.
+    ///
+    /// # Errors
+    /// As [`Fleet::relocate`].
+    pub async fn finish(&self, spec: &VmSpec, record: &Record, timeout: Option<Span>) -> Result<Outcome, Failure> {
+        let what = format!("Unable to finish the open operation of virtual machine {}", spec.name);
+        let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().update));
+        let guest = self.present(record, &what).await?;
+        match guest.operation.clone() {
+            Some(journal) => self.settle(spec, journal, None, &what, deadline).await,
+            None => Ok(Outcome { guest, warnings: Vec::new() }),
+        }
+    }
+
+    /// The machine, or why it can't be touched now.
+    pub(crate) async fn present(&self, record: &Record, what: &str) -> Result<Guest, Failure> {
+        let nothing = |place: String| Failure::new(what).at(place).state("nothing was touched").next("plan again");
+        match self.find(record).await {
+            Found::Here(guest) | Found::Elsewhere(guest) => Ok(*guest),
+            Found::Gone => Err(nothing(format!("it does not exist any more (was {}/{})", record.cluster, record.vmid))),
+            Found::Unsure(why) => Err(nothing(why)),
+        }
+    }
+
+    async fn begin(
+        &self,
+        spec: &VmSpec,
+        request: &Request,
+        guest: &Guest,
+        target: &ClusterName,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        let to_site = self.need(target.as_str(), what)?.clone();
+        let from_site = self.need(guest.place.cluster.as_str(), what)?.clone();
+        let inventory = self.recent_inventory().await;
+        recheck(self.federation(), &inventory, request, target).map_err(|reasons| {
+            let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            Failure::stale(what, format!("cluster {target} can't take it any more: {}", reasons.join("; ")))
+        })?;
+        let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
+        let resolved = self.resolve(spec, target, &facts, what)?;
+        let node = pick_node(&facts, &VmSpec { node: pinned_node(spec, guest), ..spec.clone() }, &resolved, what)?;
+        let vmid = spec.vmid.unwrap_or(guest.place.vmid);
+        let to = Place { cluster: target.clone(), node, vmid };
+        let passed = Preflight { fleet: self, source: &from_site, target: &to_site, spec, guest, to: &to, resolved: &resolved }
+            .run()
+            .await
+            .map_err(|findings| preflight::refusal(what, &findings))?;
+        if let Some(pool) = &spec.pool {
+            self.ensure_pool(&to_site, pool.as_str(), what).await?;
+        }
+        let mut journal = new_journal(Kind::Move, spec, Some(guest.place.clone()), to, guest.uuid.clone());
+        journal.undo = Undo {
+            onboot: guest.on_boot(),
+            running: guest.running,
+            protection: guest.protection(),
+            ha: passed.ha_state.clone(),
+        };
+        let pool = move_pool(&guest.uuid);
+        if let Taken::Over(_) = self.take(&from_site, &pool, &journal, what).await? {
+            // Somebody began and died since we looked: what it did is taken back by the next apply, which sees it.
+            return Err(Failure::stale(what, "another run began to move it and died"));
+        }
+        let mut warnings = passed.warnings;
+        let mut moving = Move {
+            fleet: self,
+            source: from_site,
+            target: to_site,
+            spec,
+            resolved,
+            transfer: passed.transfer,
+            path: passed.path,
+            journal,
+            pool,
+            what: what.to_owned(),
+            deadline,
+            warnings: Vec::new(),
+        };
+        let outcome = moving.run().await;
+        warnings.append(&mut moving.warnings);
+        outcome.map(|guest| Outcome { guest, warnings })
+    }
+
+    /// Takes an open move over, and brings it to one of its two ends. `wish`: the cluster that is wanted now; `None` takes
+    /// back what is not live.
+    async fn settle(
+        &self,
+        spec: &VmSpec,
+        found: Journal,
+        wish: Option<&ClusterName>,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        let Some(from) = found.from.clone() else {
+            return Err(Failure::new(what).at(format!("operation {} is not a move", found.op)));
+        };
+        let source = self.need(from.cluster.as_str(), what)?.clone();
+        let target = self.need(found.to.cluster.as_str(), what)?.clone();
+        let pool = move_pool(&found.uuid);
+        let journal = match self.take(&source, &pool, &found, what).await? {
+            Taken::Over(journal) => *journal,
+            // Its pool on the source is gone: it was given back there, and only the target's is left.
+            Taken::New => Journal { step: Step::Release, ..found },
+        };
+        // Live on either side is live: it is written to both before anything depends on it.
+        let there = target.client.pool(&pool).await.map_err(|error| dark(what, &target.name, error))?;
+        let target_journal = there.and_then(|pool| Journal::read(&pool.comment?));
+        let facts = target.take_facts(self.settings().fact_age.into()).await;
+        let mut moving = Move {
+            fleet: self,
+            spec,
+            resolved: self.resolve(spec, &found_cluster(&journal), &facts, what)?,
+            transfer: preflight::transfer_of(self, &source, &target, what).await?,
+            path: self.path(&from.cluster, &journal.to.cluster),
+            source,
+            target,
+            journal,
+            pool,
+            what: what.to_owned(),
+            deadline,
+            warnings: Vec::new(),
+        };
+        if let Some(theirs) = target_journal.filter(Journal::is_live) {
+            moving.journal.step = moving.journal.step.max(theirs.step);
+        }
+        let wanted = wish.is_some_and(|wish| *wish == moving.journal.to.cluster);
+        let guest = if moving.journal.is_live() || (wanted && moving.may_go_on().await?) {
+            moving.run().await?
+        } else {
+            moving.take_back().await?
+        };
+        Ok(Outcome { guest, warnings: moving.warnings })
+    }
+
+    /// The declared path, or the defaults.
+    pub(crate) fn path(&self, from: &ClusterName, to: &ClusterName) -> MigrationPath {
+        self.facts(from.as_str()).migration_paths.get(to).cloned().unwrap_or_default()
+    }
+}
+
+fn found_cluster(journal: &Journal) -> ClusterName {
+    journal.to.cluster.clone()
+}
+
+/// The node of the plan is the user's wish only where it differs from where the machine is: a known node is the source's.
+fn pinned_node(spec: &VmSpec, guest: &Guest) -> Option<String> {
+    spec.node.clone().filter(|node| *node != guest.place.node)
+}
+
+impl Move<'_> {
+    /// Goes forward from the written step to the end.
+    async fn run(&mut self) -> Result<Guest, Failure> {
+        loop {
+            let step = self.journal.step;
+            tracing::info!(
+                operation = %self.journal.op, machine = %self.journal.name, ?step,
+                from = %self.source.name, to = %self.target.name, "move"
+            );
+            if let Err(failure) = self.perform(step).await {
+                return Err(self.failed(failure).await);
+            }
+            let Some(next) = next(step) else { break };
+            if self.fleet.is_stopping() {
+                let mut failure = Failure::new(&self.what).at(format!("stopped by the user before the step {next:?}"));
+                failure.kind = FailureKind::Interrupted;
+                return Err(failure.state(self.journal.in_words()).next("apply again to go on"));
+            }
+            if let Err(failure) = self.advance(next).await {
+                return Err(self.failed(failure).await);
+            }
+        }
+        let to = &self.journal.to;
+        self.target.guest_now(&to.node, to.vmid).await.map_err(|error| {
+            Failure::new(&self.what).at(to.to_string()).said(error).state("the move is done").next("plan again")
+        })
+    }
+
+    /// Writes the next step, before its calls. "Live" is written on both clusters, the source's first: whoever finds it on
+    /// either side goes forward.
+    async fn advance(&mut self, next: Step) -> Result<(), Failure> {
+        self.journal.step = next;
+        self.journal.upid = None;
+        self.write().await
+    }
+
+    /// Writes the journal on the source.
+    pub(crate) async fn write(&mut self) -> Result<(), Failure> {
+        if self.journal.step == Step::Release {
+            return Ok(());
+        }
+        self.fleet.note(&self.source, &self.pool, &mut self.journal, &self.what).await
+    }
+
+    /// What a failure comes to: before "live" everything is taken back; past it, or where the user stopped it, it stays.
+    async fn failed(&mut self, failure: Failure) -> Failure {
+        if failure.kind == FailureKind::Interrupted {
+            return failure;
+        }
+        if self.journal.is_live() {
+            let to = &self.journal.to;
+            let state = format!(
+                "the move went past \"live\": {to} is the machine; the source ({}) is fenced and is not started again",
+                self.from()
+            );
+            return failure.state(state).next("mend that, and apply again to go on");
+        }
+        tracing::warn!(operation = %self.journal.op, what = %failure.what, detail = %failure.detail(), "taking the move back");
+        match self.take_back().await {
+            Ok(guest) => {
+                let runs = if guest.running { "runs" } else { "is stopped" };
+                failure.state(format!("the move was taken back: {} {runs} as before", guest.place))
+            }
+            Err(undo) => failure
+                .state(format!("it could not be taken back yet: {} ({})", undo.detail(), self.journal.in_words()))
+                .next("mend that, and apply again: it is taken back or finished first"),
+        }
+    }
+
+    pub(crate) fn from(&self) -> Place {
+        // A move has a source; a journal without one is refused where it is read.
+        self.journal.from.clone().unwrap_or_else(|| self.journal.to.clone())
+    }
+}
+
+/// The step after `step`: the one place where their order stands.
+pub(crate) fn next(step: Step) -> Option<Step> {
+    Some(match step {
+        Step::Taken => Step::Shutdown,
+        Step::Shutdown => Step::Onboot,
+        Step::Onboot => Step::Backup,
+        Step::Backup => Step::Fence,
+        Step::Fence => Step::Transfer,
+        Step::Transfer => Step::Restore,
+        Step::Restore => Step::Verify,
+        Step::Verify => Step::Live,
+        Step::Live => Step::Start,
+        Step::Start => Step::Commit,
+        Step::Commit => Step::Retire,
+        Step::Retire => Step::Release,
+        Step::Release => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_are_in_order_and_end() {
+        let mut step = Step::Taken;
+        let mut count = 1;
+        while let Some(after) = next(step) {
+            assert!(after > step, "{after:?} does not come after {step:?}");
+            step = after;
+            count += 1;
+        }
+        assert_eq!((step, count), (Step::Release, 13));
+    }
+}

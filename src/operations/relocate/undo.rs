@@ -1,0 +1,168 @@
+//! Owns taking a move back before "live", and the question whether a move that was left open may go on.
+use proxmox::{Params, TaskFilter};
+
+use super::{Move, archive};
+use crate::failure::Failure;
+use crate::guest::Guest;
+use crate::journal::{Place, Step};
+use crate::notes;
+
+impl Move<'_> {
+    /// Whether an open move may go on from its step: only while the source is fenced, for then it can't have changed since
+    /// its backup. Else everything is taken back.
+    pub(super) async fn may_go_on(&self) -> Result<bool, Failure> {
+        if self.journal.step < Step::Fence || !self.journal.cold || self.journal.taking_back {
+            return Ok(false);
+        }
+        let from = self.from();
+        self.tasks_end(&self.source, &from).await?;
+        let config = self.source_config(true).await?;
+        Ok(config.template())
+    }
+
+    /// Takes the move back: the target and the archive go, the source is as it was before. May run any number of times.
+    pub(super) async fn take_back(&mut self) -> Result<Guest, Failure> {
+        if self.journal.is_live() {
+            // Nothing past "live" is taken back, by nobody (design §6).
+            return Err(Failure::new(&self.what).at("the move went past \"live\"").next("apply again to go on"));
+        }
+        self.journal.taking_back = true;
+        self.write().await?;
+        let (from, to) = (self.from(), self.journal.to.clone());
+        self.tasks_end(&self.source, &from).await?;
+        if self.journal.restored {
+            self.tasks_end(&self.target, &to).await?;
+            self.remove_target(&to).await?;
+        }
+        let mut archives = archive::of_operation(&self.source, &from, &self.transfer.0, &self.journal.op)
+            .await
+            .map_err(|error| self.at(&from, "the transfer storage can't be listed", error))?;
+        archives.extend(self.journal.archive.clone().filter(|volid| !archives.contains(volid)));
+        for volid in archives {
+            let removed = archive::remove(&self.source, &from, &volid, self.fleet, self.deadline).await;
+            removed.map_err(|error| self.at(&from, "the archive can't be removed", error))?;
+        }
+        self.restore_source(&from).await?;
+        self.give_both_back().await?;
+        self.source.guest_now(&from.node, from.vmid).await.map_err(|error| self.at(&from, "it can't be read", error))
+    }
+
+    /// Waits for tasks of a VMID that still run: an earlier run started them.
+    async fn tasks_end(&self, site: &crate::site::Site, place: &Place) -> Result<(), Failure> {
+        let filter = TaskFilter { vmid: Some(place.vmid), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
+        let tasks = site.client.find_tasks(&place.node, &filter).await;
+        let tasks = tasks.map_err(|error| self.at(place, "its tasks can't be read", error))?;
+        for task in tasks.iter().filter(|task| task.is_running()) {
+            let waited = self.fleet.wait(site, &task.upid, self.deadline, &self.what).await;
+            if let Err(failure) = waited
+                && failure.kind == crate::failure::FailureKind::Interrupted
+            {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what our restore made on the target, and nothing else (design §6, ownership).
+    async fn remove_target(&mut self, to: &Place) -> Result<(), Failure> {
+        let config = match self.target.client.vm_config(&to.node, to.vmid, true).await {
+            Ok(config) => config,
+            // Nobody with a right to this VMID sees it: it never came into the pool, or it is gone.
+            Err(error) if error.is_not_found() || error.is_permission_denied() => return self.remove_volumes(to).await,
+            Err(error) => return Err(self.at(to, "the target can't be read", error)),
+        };
+        let (_, mark) = notes::split(config.description().unwrap_or_default());
+        let mut volumes: Vec<String> = config.disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()).collect();
+        volumes.extend(config.state_disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
+        volumes.extend(config.unused().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
+        volumes.retain(|volume| volume != "none" && !volume.ends_with("cloudinit"));
+        let stub = config.name().is_none() && volumes.is_empty();
+        let ours = mark.op.as_deref() == Some(self.journal.op.as_str());
+        if !stub && !ours {
+            return Err(Failure::new(&self.what)
+                .at(format!("{to}: this guest is not of operation {}", self.journal.op))
+                .next("look at it; remove what is left of the move by hand"));
+        }
+        if self.journal.volumes.is_empty() {
+            self.journal.volumes = self.volumes_from_log(to).await?;
+        }
+        if let Some(foreign) = volumes.iter().find(|volume| !self.journal.volumes.contains(volume)) {
+            return Err(Failure::new(&self.what)
+                .at(format!("{to}: it holds {foreign}, which our restore did not make; removing the guest would free it"))
+                .next("detach that volume from the guest by hand without freeing it, and apply again"));
+        }
+        if config.protection() {
+            let set = self.target.client.set_config(&to.node, to.vmid, Params::new().flag("protection", false), None).await;
+            set.map_err(|error| self.at(to, "its protection can't be lifted", error))?;
+        }
+        let upid = self.target.client.delete_vm(&to.node, to.vmid).await;
+        let upid = upid.map_err(|error| self.at(to, "the target can't be removed", error))?;
+        self.fleet.wait(&self.target, &upid, self.deadline, &self.what).await?;
+        self.remove_volumes(to).await
+    }
+
+    /// The volumes that our restores of this VMID logged: a run that died before it could note them left them to the log.
+    async fn volumes_from_log(&self, to: &Place) -> Result<Vec<String>, Failure> {
+        let filter = TaskFilter { vmid: Some(to.vmid), kind: Some("qmrestore".into()), ..TaskFilter::default() };
+        let tasks = self.target.client.find_tasks(&to.node, &filter).await;
+        let tasks = tasks.map_err(|error| self.at(to, "the node's tasks can't be read", error))?;
+        let Some(last) = tasks.iter().map(|task| &task.upid).max_by_key(|upid| upid.starttime) else { return Ok(Vec::new()) };
+        let log = self.target.client.task_log_all(last).await;
+        log.map(|log| archive::new_volumes(&log)).map_err(|error| self.at(to, "the restore's log can't be read", error))
+    }
+
+    /// Volumes of ours that are in no configuration: a restore that failed late leaves them (`pve-behaviour.md` §7).
+    async fn remove_volumes(&self, to: &Place) -> Result<(), Failure> {
+        for volid in &self.journal.volumes {
+            let storage = volid.split_once(':').map_or("", |(storage, _)| storage);
+            let listed = self.target.client.storage_content(&to.node, storage, Some("images"), Some(to.vmid)).await;
+            // A token that may not list the storage without a guest of that VMID finds nothing to remove.
+            let Ok(listed) = listed else { continue };
+            if !listed.iter().any(|volume| volume.volid == *volid) {
+                continue;
+            }
+            let removed = self.target.client.delete_volume(&to.node, volid).await;
+            if let Some(upid) = removed.map_err(|error| self.at(to, "a left-over volume can't be removed", error))? {
+                self.fleet.wait(&self.target, &upid, self.deadline, &self.what).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the source back: unfenced, as protected as before, starting with its node as before, and running as before.
+    async fn restore_source(&mut self, from: &Place) -> Result<(), Failure> {
+        let undo = self.journal.undo.clone();
+        let config = self.source_config(true).await?;
+        let mut params = Params::new();
+        if config.template() {
+            params = params.flag("protection", undo.protection).set("delete", "template");
+        }
+        if config.onboot() != undo.onboot {
+            params = params.flag("onboot", undo.onboot);
+        }
+        if !params.is_empty() {
+            let set = self.source.client.set_config(&from.node, from.vmid, params, config.digest()).await;
+            set.map_err(|error| self.at(from, "the source can't be put back as it was", error))?;
+        }
+        if undo.running {
+            let status = self.source.client.vm_status(&from.node, from.vmid).await;
+            let status = status.map_err(|error| self.at(from, "its status can't be read", error))?;
+            if status.status != "running" {
+                self.fleet.start(&self.source, from, self.deadline).await?;
+            }
+        }
+        if let Some(state) = &undo.ha {
+            let set = self.source.client.set_ha_state(from.vmid, state).await;
+            set.map_err(|error| self.at(from, "its HA state can't be set back", error))?;
+        }
+        Ok(())
+    }
+
+    async fn give_both_back(&mut self) -> Result<(), Failure> {
+        for (site, place) in [(&self.target, &self.journal.to), (&self.source, &self.from())] {
+            let given = self.fleet.give_back(site, &self.pool, self.journal.epoch).await;
+            given.map_err(|error| self.at(place, "the operation can't be given back", error))?;
+        }
+        Ok(())
+    }
+}

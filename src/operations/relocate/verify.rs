@@ -1,0 +1,143 @@
+//! Owns comparing the restored machine with the fenced source, key by key: what differs for a reason, and what may not.
+use std::collections::BTreeMap;
+
+use proxmox::{DiskSpec, VmConfig};
+
+/// Keys that differ between a fenced source and its restored copy, or are compared below.
+const OTHER: [&str; 10] = [
+    "digest", "template", "protection", "onboot", "description", "vmgenid", "meta", "lock", "parent", "name",
+];
+
+/// A storage may round a disk up to its allocation unit.
+const ROUNDING: u64 = 4 << 20;
+
+/// How `target` differs from `source` where it may not, in words. `volumes`: what our restore made.
+pub(super) fn differences(source: &VmConfig, target: &VmConfig, volumes: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    let unused = |key: &str| key.starts_with("unused");
+    let compared = |key: &str| !OTHER.contains(&key) && !unused(key) && !is_device(key);
+    for (key, value) in source.raw().iter().filter(|(key, _)| compared(key)) {
+        match target.get(key) {
+            Some(there) if there == value => {}
+            Some(there) => found.push(format!("{key} is {there:?}, was {value:?}")),
+            None => found.push(format!("{key} is missing, was {value:?}")),
+        }
+    }
+    for key in target.raw().keys().filter(|key| compared(key) && source.get(key).is_none()) {
+        found.push(format!("{key} was not there"));
+    }
+    for (key, value) in target.raw().iter().filter(|(key, _)| unused(key)) {
+        found.push(format!("{key} = {value}: a volume that is not of this restore was taken in"));
+    }
+    disks(source, target, volumes, &mut found);
+    nics(source, target, &mut found);
+    found
+}
+
+fn is_device(key: &str) -> bool {
+    let stem = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    stem.len() < key.len() && matches!(stem, "net" | "scsi" | "virtio" | "sata" | "ide" | "efidisk" | "tpmstate")
+}
+
+fn all_disks(config: &VmConfig) -> BTreeMap<String, DiskSpec> {
+    let mut disks = config.disks().unwrap_or_default();
+    disks.extend(config.state_disks().unwrap_or_default());
+    disks
+}
+
+fn disks(source: &VmConfig, target: &VmConfig, volumes: &[String], found: &mut Vec<String>) {
+    let there = all_disks(target);
+    // Excluded from backup means left behind, which preflight has refused or the user has accepted.
+    for (slot, disk) in all_disks(source).into_iter().filter(|(_, disk)| disk.backup()) {
+        let Some(copy) = there.get(&slot) else {
+            found.push(format!("{slot} is missing"));
+            continue;
+        };
+        if disk.is_cdrom() || disk.is_cloudinit() {
+            continue;
+        }
+        if !volumes.iter().any(|volume| volume == copy.volume()) {
+            found.push(format!("{slot} is {}, which our restore did not make", copy.volume()));
+        }
+        let (was, is) = (disk.size_bytes().unwrap_or_default(), copy.size_bytes().unwrap_or_default());
+        if is < was || is - was > ROUNDING {
+            found.push(format!("{slot} has {is} bytes, had {was}"));
+        }
+    }
+}
+
+fn nics(source: &VmConfig, target: &VmConfig, found: &mut Vec<String>) {
+    let there = target.nics().unwrap_or_default();
+    for (slot, nic) in source.nics().unwrap_or_default() {
+        match there.get(&slot) {
+            None => found.push(format!("{slot} is missing")),
+            Some(copy) if copy.mac() != nic.mac() => {
+                found.push(format!("{slot} has the MAC address {:?}, had {:?}", copy.mac(), nic.mac()));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> VmConfig {
+        VmConfig::from_pairs([
+            ("name", "web-1"),
+            ("cores", "4"),
+            ("smbios1", "uuid=6e6f6465-0000-4000-8000-000000000001"),
+            ("scsi0", "ceph:vm-100-disk-0,size=32G"),
+            ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0,tag=120"),
+            ("template", "1"),
+            ("onboot", "1"),
+            ("vmgenid", "a"),
+        ])
+    }
+
+    fn target(changes: &[(&str, &str)]) -> VmConfig {
+        let mut pairs: BTreeMap<String, String> = source().raw().clone();
+        pairs.remove("template");
+        pairs.insert("scsi0".into(), "zfs:vm-100-disk-0,size=32G".into());
+        pairs.insert("net0".into(), "virtio=BC:24:11:00:00:01,bridge=vmbr0,tag=220,link_down=1".into());
+        pairs.insert("vmgenid".into(), "b".into());
+        for (key, value) in changes {
+            if value.is_empty() {
+                pairs.remove(*key);
+            } else {
+                pairs.insert((*key).into(), (*value).into());
+            }
+        }
+        VmConfig::from_pairs(pairs)
+    }
+
+    fn ours() -> Vec<String> {
+        vec!["zfs:vm-100-disk-0".into()]
+    }
+
+    #[test]
+    fn a_mapped_copy_is_the_same_machine() {
+        assert_eq!(differences(&source(), &target(&[]), &ours()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_loss_is_seen() {
+        let cases = [
+            (("cores", "2"), "cores"),
+            (("cores", ""), "cores"),
+            (("smbios1", "uuid=6e6f6465-0000-4000-8000-000000000002"), "smbios1"),
+            (("scsi0", ""), "scsi0"),
+            (("scsi0", "zfs:vm-100-disk-0,size=31G"), "scsi0"),
+            (("scsi0", "zfs:vm-100-disk-9,size=32G"), "scsi0"),
+            (("net0", ""), "net0"),
+            (("net0", "virtio=BC:24:11:00:00:02,bridge=vmbr0"), "net0"),
+            (("unused0", "nfs:100/vm-100-disk-0.raw"), "unused0"),
+            (("hugepages", "2"), "hugepages"),
+        ];
+        for (change, key) in cases {
+            let found = differences(&source(), &target(&[change]), &ours());
+            assert!(found.iter().any(|line| line.starts_with(key)), "{change:?}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Owns what this process knows of one cluster: its client, and one overview that all callers share.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use federation::ClusterName;
+use proxmox::{Client, Pool, Resource};
+use tokio::sync::Mutex;
+
+use crate::journal::{Journal, OPERATIONS};
+
+/// One cluster.
+#[derive(Debug)]
+pub struct Site {
+    /// Its name.
+    pub name: ClusterName,
+    /// Its client.
+    pub client: Client,
+    overview: Mutex<Option<Looked>>,
+}
+
+#[derive(Debug, Clone)]
+struct Looked {
+    at: Instant,
+    found: proxmox::Result<Arc<Overview>>,
+}
+
+/// What `/cluster/resources` and `/pools` said, together.
+#[derive(Debug)]
+pub struct Overview {
+    /// Nodes, guests and storages, as far as the token sees them. Names and status of guests lag by up to 10 s
+    /// (`pve-behaviour.md` §2.5).
+    pub resources: Vec<Resource>,
+    /// Pools with their comments, as far as the token sees them.
+    pub pools: Vec<Pool>,
+    /// The cluster's clock: seconds since 1970.
+    pub now: i64,
+}
+
+impl Site {
+    pub(crate) fn new(name: ClusterName, client: Client) -> Site {
+        Site { name, client, overview: Mutex::new(None) }
+    }
+
+    /// The overview, not older than `age`. A cluster that could not be reached is not tried again in this process:
+    /// one connect timeout is enough for all.
+    ///
+    /// # Errors
+    /// What the cluster, or the network, said.
+    pub async fn overview(&self, age: Duration) -> proxmox::Result<Arc<Overview>> {
+        let mut known = self.overview.lock().await;
+        if let Some(looked) = known.as_ref() {
+            let dark = looked.found.as_ref().is_err_and(proxmox::Error::is_unreachable);
+            if dark || (looked.found.is_ok() && looked.at.elapsed() <= age) {
+                return looked.found.clone();
+            }
+        }
+        let found = self.look().await.map(Arc::new);
+        *known = Some(Looked { at: Instant::now(), found: found.clone() });
+        found
+    }
+
+    /// The overview of this process, however old.
+    ///
+    /// # Errors
+    /// As [`Site::overview`].
+    pub async fn glance(&self) -> proxmox::Result<Arc<Overview>> {
+        self.overview(Duration::MAX).await
+    }
+
+    /// The overview as it is now.
+    ///
+    /// # Errors
+    /// As [`Site::overview`].
+    pub async fn fresh(&self) -> proxmox::Result<Arc<Overview>> {
+        self.overview(Duration::ZERO).await
+    }
+
+    /// Drops the overview: this process changed something there.
+    pub(crate) async fn changed(&self) {
+        *self.overview.lock().await = None;
+    }
+
+    async fn look(&self) -> proxmox::Result<Overview> {
+        let (resources, pools) = tokio::try_join!(self.client.cluster_resources(None), self.client.pools())?;
+        Ok(Overview { resources, pools, now: self.now() })
+    }
+
+    /// The cluster's clock: seconds since 1970; 0 before its first answer.
+    pub fn now(&self) -> i64 {
+        self.client.server_time().map_or(0, |time| time.now())
+    }
+}
+
+impl Overview {
+    /// Guests of any kind.
+    pub fn guests(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.iter().filter(|resource| resource.vmid.is_some())
+    }
+
+    /// The guest with this VMID.
+    pub fn guest(&self, vmid: u32) -> Option<&Resource> {
+        self.guests().find(|guest| guest.vmid == Some(vmid))
+    }
+
+    /// Nodes that answer.
+    pub fn online_nodes(&self) -> impl Iterator<Item = &str> {
+        let online = |resource: &&Resource| resource.kind == "node" && resource.status.as_deref() == Some("online");
+        self.resources.iter().filter(online).filter_map(|node| node.node.as_deref())
+    }
+
+    /// The operation in this pool, if it is one.
+    pub fn operation(&self, pool: &str) -> Option<Journal> {
+        let found = self.pools.iter().find(|found| found.poolid == pool)?;
+        Journal::read(found.comment.as_deref()?)
+    }
+
+    /// Every operation, by its pool.
+    pub fn operations(&self) -> BTreeMap<&str, Journal> {
+        let ours = self.pools.iter().filter(|pool| pool.poolid.starts_with(OPERATIONS));
+        ours.filter_map(|pool| Some((pool.poolid.as_str(), Journal::read(pool.comment.as_deref()?)?))).collect()
+    }
+
+    /// Whether a pool of this name exists, as far as the token sees.
+    pub fn has_pool(&self, name: &str) -> bool {
+        self.pools.iter().any(|pool| pool.poolid == name)
+    }
+}
