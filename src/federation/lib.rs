@@ -6,8 +6,8 @@
 
 pub mod block;
 pub mod config;
-pub mod decision_key;
 mod digest;
+pub mod journal;
 pub mod migration;
 pub mod model;
 pub mod names;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::tree::Value;
 use super::walk::{Section, nearest};
-use super::{Connection, derive};
+use super::{FileConnection, derive};
 use crate::model::{
     Capability, CapacitySource, Cluster, Coordinates, CrossConnect, LinkKind, MacPolicy, Network, Overcommit, Pricing,
     Reserve, VlanRange, VmidRange,
@@ -19,7 +19,7 @@ pub(super) struct Backend {
 }
 
 /// Reads a cluster; `known` are the ids of all clusters of the file.
-pub(super) fn read(section: &Section<'_>, known: &[&str]) -> (Cluster, Option<Connection>) {
+pub(super) fn read(section: &Section<'_>, known: &[&str]) -> (Cluster, Option<FileConnection>) {
     let mut cluster = Cluster {
         display_name: section.text("name"),
         tier: section.parsed("tier"),
@@ -62,7 +62,7 @@ pub(super) fn read(section: &Section<'_>, known: &[&str]) -> (Cluster, Option<Co
     (cluster, connection)
 }
 
-fn connection(section: &Section<'_>) -> Option<Connection> {
+fn connection(section: &Section<'_>) -> Option<FileConnection> {
     let mut endpoints: Vec<String> = Vec::new();
     let mut written = section.texts("endpoints");
     if let Some(url) = section.text("api_url") {
@@ -74,6 +74,7 @@ fn connection(section: &Section<'_>) -> Option<Connection> {
             Err(why) => section.problem(*at, "api_url", why),
         }
     }
+    let api_url = section.get("api_url").and_then(|_| endpoints.first().cloned());
     if written.is_empty() {
         section.problem(section.at, "", "the key \"api_url\" is missing (https://host:8006/api2/json)");
     }
@@ -88,14 +89,15 @@ fn connection(section: &Section<'_>) -> Option<Connection> {
         Some(_) => section.int("connection_timeout", 1, 3600).map(|seconds| Span::from_secs(seconds.unsigned_abs())),
         None => None,
     };
-    let connection = Connection {
+    let connection = FileConnection {
         username: section.text("username"),
         password_env: section.text("password_env"),
         api_token_env: section.text("api_token_env"),
         fingerprints: section.texts("fingerprints").into_iter().map(|(text, _)| text).collect(),
         ca_file: section.text("ca_file"),
-        verify_ssl: section.bool("verify_ssl").unwrap_or(true),
-        connection_timeout: timeout.unwrap_or(Span::from_secs(30)),
+        verify_ssl: section.bool("verify_ssl"),
+        connection_timeout: timeout,
+        api_url,
         endpoints,
     };
     section.finish();

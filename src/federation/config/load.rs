@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::{check_ref, cluster_ref};
 use super::walk::{Notes, Section};
-use super::{ConfigError, Connection, Loaded, MigrationPolicies, cluster, derive, tree};
+use super::{ConfigError, FileConnection, Loaded, MigrationPolicies, cluster, derive, tree};
 use crate::digest::sha256_hex;
 use crate::migration::PRE_MIGRATION_CHECKS;
 use crate::model::{
@@ -47,7 +47,11 @@ pub fn load(text: &str) -> Result<Loaded, ConfigError> {
     Ok(Loaded { federation, connections, migration, primary_cluster, not_acted_on, warnings, sha256 })
 }
 
-fn read_clusters(root: &Section<'_>, federation: &mut Federation, connections: &mut BTreeMap<ClusterName, Connection>) {
+fn read_clusters(
+    root: &Section<'_>,
+    federation: &mut Federation,
+    connections: &mut BTreeMap<ClusterName, FileConnection>,
+) {
     let listed = root.get("clusters");
     if listed.is_none() {
         root.problem(root.at, "clusters", "the file needs the section \"clusters\"");

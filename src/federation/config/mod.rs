@@ -27,10 +27,12 @@ use crate::units::Span;
 /// Largest file that is read, in bytes: some thousand clusters.
 pub const LARGEST_FILE: usize = 4 << 20;
 
-/// How to reach one cluster, as the file says. Holds names of secrets, never secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
-    /// Base addresses (`https://host:8006`), to be tried in turn; at least one.
+/// How to reach one cluster, as far as the file says. Holds names of secrets, never secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileConnection {
+    /// Base address from the guide's `api_url`, without path (`https://host:8006`).
+    pub api_url: Option<String>,
+    /// All base addresses, to be tried in turn: `api_url`, then our `endpoints`; at least one.
     pub endpoints: Vec<String>,
     /// `user@realm`, for a login with a password.
     pub username: Option<String>,
@@ -42,10 +44,10 @@ pub struct Connection {
     pub fingerprints: Vec<String>,
     /// Path of a PEM file of accepted authorities.
     pub ca_file: Option<String>,
-    /// Whether certificates are checked (default yes).
-    pub verify_ssl: bool,
-    /// How long a connection may take to come about (default 30 s, the guide's).
-    pub connection_timeout: Span,
+    /// Whether certificates are checked.
+    pub verify_ssl: Option<bool>,
+    /// How long a connection may take to come about.
+    pub connection_timeout: Option<Span>,
 }
 
 /// What the file says of all migrations.
@@ -64,12 +66,12 @@ impl Default for MigrationPolicies {
 }
 
 /// A file that was read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Loaded {
     /// Clusters with their facts and paths, and pools.
     pub federation: Federation,
     /// Connections of clusters that have one.
-    pub connections: BTreeMap<ClusterName, Connection>,
+    pub connections: BTreeMap<ClusterName, FileConnection>,
     /// What holds for all migrations.
     pub migration: MigrationPolicies,
     /// The cluster the file calls primary.
@@ -103,6 +105,15 @@ pub struct Problem {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl IntoIterator for ConfigError {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.problems.into_iter()
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

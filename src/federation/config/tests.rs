@@ -49,8 +49,8 @@ fn the_guides_example_loads_unchanged() {
     let dr = &loaded.connections["databarn-dr"];
     assert_eq!(dr.endpoints, ["https://192.168.100.10:8006"]);
     assert_eq!(dr.password_env.as_deref(), Some("PROXMOX_DATABARN_PASSWORD"));
-    assert!(!dr.verify_ssl);
-    assert_eq!(loaded.connections["hetzner-edge"].connection_timeout, Span::from_secs(45));
+    assert_eq!(dr.verify_ssl, Some(false));
+    assert_eq!(loaded.connections["hetzner-edge"].connection_timeout, Some(Span::from_secs(45)));
     assert!(loaded.warnings.iter().any(|text| text.contains("without prices for databarn-dr, hetzner-edge")));
     assert!(loaded.not_acted_on.contains(&"federation.sync_interval".to_owned()), "{:?}", loaded.not_acted_on);
     assert!(loaded.not_acted_on.contains(&"clusters[].metadata".to_owned()));
