@@ -5,6 +5,7 @@
 //! and then the decision says so. The shares and what was decided beyond the design are documented where they are used.
 
 mod admission;
+mod all;
 mod capacity;
 mod choose;
 mod decision;
@@ -15,6 +16,7 @@ mod rules;
 mod sequence;
 mod strategy;
 
+pub use all::choose_all;
 pub use choose::choose;
 pub use decision::{Candidate, Decision, Explanation, Factor, Refusal};
 pub use inventory::{ClusterFacts, GuestFacts, Health, Inventory, NodeFacts, StorageFacts};

@@ -286,3 +286,52 @@ fn an_inventory_travels_as_json_and_decides_the_same() {
     let text = serde_json::to_string(&decision).unwrap();
     assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision);
 }
+
+#[test]
+fn many_at_once_are_placed_whatever_order_they_are_asked_in() {
+    let (mut federation, mut inventory) = world(&["a", "b"], policy(Strategy::Performance, Vec::new()));
+    for name in ["a", "b"] {
+        inventory.clusters.get_mut(name).unwrap().nodes.truncate(1);
+    }
+    // 108.8 GiB on each: the three only fit as 100 and 54 + 54.
+    let request = |name: &str, gib| Request { memory: Bytes::from_gib(gib), ..vm(name) };
+    let requests = [request("small-a", 54), request("large", 100), request("small-b", 54)];
+    let joint = |order: [usize; 3]| {
+        let asked: Vec<Request> = order.iter().map(|index| requests[*index].clone()).collect();
+        let answers = choose_all(&federation, &inventory, &asked, &Ledger::new());
+        let mut places: Vec<(String, String)> = asked
+            .iter()
+            .zip(answers)
+            .map(|(request, answer)| (request.name.to_string(), answer.unwrap().cluster.to_string()))
+            .collect();
+        places.sort();
+        places
+    };
+    let first = joint([0, 1, 2]);
+    assert_eq!(first, joint([2, 1, 0]));
+    assert_eq!(first, joint([1, 0, 2]));
+    federation.pools.get_mut("prod").unwrap().clusters.remove("b");
+    let answers = choose_all(&federation, &inventory, &requests, &Ledger::new());
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "the largest went first and filled it");
+}
+
+#[test]
+fn one_gives_way_where_that_helps() {
+    let (federation, mut inventory) = world(&["a", "b", "c"], policy(Strategy::Performance, Vec::new()));
+    for (name, storages) in [("a", vec!["s1", "s2"]), ("b", vec!["s1"]), ("c", vec!["s2", "s3"])] {
+        let facts = inventory.clusters.get_mut(name).unwrap();
+        facts.nodes.truncate(1);
+        let named = |storage: &&str| StorageFacts { name: (*storage).into(), ..facts.storages[0].clone() };
+        facts.storages = storages.iter().map(named).collect();
+    }
+    let request = |name: &str, gib, storage: &str| {
+        let disk = DiskRequest { size: Bytes::GIB, storage: Some(storage.into()) };
+        let disks = [("scsi0".parse().unwrap(), disk)].into();
+        Request { memory: Bytes::from_gib(gib), disks, ..vm(name) }
+    };
+    // c-only goes first, then the large one takes a, and nothing is left for the middle one unless the large one goes to b.
+    let requests = [request("large", 80, "s1"), request("middle", 70, "s2"), request("c-only", 60, "s3")];
+    let answers = choose_all(&federation, &inventory, &requests, &Ledger::new());
+    let places: Vec<String> = answers.into_iter().map(|answer| answer.unwrap().cluster.to_string()).collect();
+    assert_eq!(places, ["b", "a", "c"]);
+}
