@@ -1,1 +1,185 @@
-//! Terraform's nouns. Decides nothing.
+//! Terraform's nouns: the provider block, resources and data sources, one folder each.
+//!
+//! This crate decides nothing: it translates between Terraform's values and the federation's rules and operations, and pins
+//! what was decided so that apply does what plan showed (`placing.rs`, design §5). It must not know HTTP, Proxmox VE's
+//! calls, or the plugin's wire format.
+
+mod block;
+mod decisions;
+mod failures;
+mod placing;
+mod values;
+mod virtual_machine;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use federation::placement::{Inventory, Ledger};
+use operations::{Fleet, Settings};
+use protocol::{
+    ApplyRequest, ApplyResponse, ClientCapabilities, ConfigureRequest, Diagnostics, ImportedResource, PlanRequest,
+    PlanResponse, Provider, ProviderSchema, ReadRequest, ReadResponse, Value, async_trait,
+};
+use tokio::sync::{Mutex, RwLock};
+
+use crate::decisions::Decisions;
+use crate::failures::report;
+use crate::placing::Ready;
+
+/// The provider.
+#[derive(Debug, Default)]
+pub struct Moxxie {
+    /// `None` before it is configured, and while the provider block holds values that are not known yet.
+    ready: RwLock<Option<Arc<Ready>>>,
+}
+
+impl Moxxie {
+    /// An unconfigured provider.
+    pub fn new() -> Moxxie {
+        Moxxie::default()
+    }
+
+    async fn ready(&self) -> Option<Arc<Ready>> {
+        self.ready.read().await.clone()
+    }
+
+    fn unknown_type(name: &str, diags: &mut Diagnostics) {
+        diags.error("Unknown type", format!("This provider has no {name}."));
+    }
+}
+
+/// The facts of `inventory`, and their digest.
+fn inventory(text: &str, diags: &mut Diagnostics) -> Option<Arc<Inventory>> {
+    match serde_json::from_str(text) {
+        Ok(inventory) => Some(Arc::new(inventory)),
+        Err(error) => {
+            diags.error_at(
+                protocol::AttributePath::new("inventory"),
+                "The inventory can't be read",
+                format!("It is what data.moxxie_federation of an aliased provider reports, whole: {error}"),
+            );
+            None
+        }
+    }
+}
+
+fn digest(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[async_trait]
+impl Provider for Moxxie {
+    fn schema(&self) -> ProviderSchema {
+        ProviderSchema {
+            provider: block::schema(),
+            resources: BTreeMap::from([(virtual_machine::TYPE.to_owned(), virtual_machine::schema::schema())]),
+            data_sources: BTreeMap::new(),
+        }
+    }
+
+    async fn validate_provider(&self, _config: Value, _diags: &mut Diagnostics) {}
+
+    async fn configure(&self, req: ConfigureRequest, diags: &mut Diagnostics) {
+        if !req.config.is_wholly_known() {
+            diags.warning(
+                "The provider block holds values that are not known yet",
+                "Machines that exist are planned as they are; clusters of new ones are decided at apply.",
+            );
+            return;
+        }
+        let Some(block) = block::read(&req.config, &block::Process, diags) else { return };
+        let inventory = match block.inventory.as_deref().map(|text| inventory(text, diags)) {
+            Some(None) => return,
+            Some(some) => some,
+            None => None,
+        };
+        let plan_identity = block.plan_id.clone().or_else(|| block.inventory.as_deref().map(digest));
+        let settings = Settings { lease: block.lease, concurrency: block.concurrency, ..Settings::default() };
+        let fleet = match Fleet::new(block.connections, block.federation, settings) {
+            Ok(fleet) => Arc::new(fleet),
+            Err(failures) => {
+                failures.iter().for_each(|failure| report(failure, diags));
+                return;
+            }
+        };
+        let decisions = (!req.reattach).then(Decisions::here);
+        if let Some(decisions) = &decisions {
+            decisions.sweep();
+        }
+        let ready = Ready { fleet, decisions, plan_identity, inventory, ledger: Mutex::new(Ledger::new()) };
+        *self.ready.write().await = Some(Arc::new(ready));
+    }
+
+    async fn stop(&self) {
+        if let Some(ready) = self.ready().await {
+            ready.fleet.stop();
+        }
+    }
+
+    async fn validate_resource(&self, type_name: &str, config: Value, _: ClientCapabilities, diags: &mut Diagnostics) {
+        match type_name {
+            virtual_machine::TYPE => {
+                if self.ready().await.is_none() {
+                    // The validate walk has an unconfigured process of its own (terraform-core.md §5).
+                    Decisions::here().saw_validate();
+                }
+                virtual_machine::model::validate(&config, diags);
+            }
+            other => Moxxie::unknown_type(other, diags),
+        }
+    }
+
+    async fn read_resource(&self, type_name: &str, req: ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
+        match type_name {
+            virtual_machine::TYPE => virtual_machine::read::read(self.ready().await.as_deref(), req, diags).await,
+            other => {
+                Moxxie::unknown_type(other, diags);
+                ReadResponse::default()
+            }
+        }
+    }
+
+    async fn plan_resource(&self, type_name: &str, req: PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
+        match type_name {
+            virtual_machine::TYPE => virtual_machine::plan::plan(self.ready().await.as_deref(), req, diags).await,
+            other => {
+                Moxxie::unknown_type(other, diags);
+                PlanResponse::default()
+            }
+        }
+    }
+
+    async fn apply_resource(&self, type_name: &str, req: ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
+        let Some(ready) = self.ready().await else {
+            diags.error("The provider is not configured", "Its block holds values that are not known even at apply.");
+            return ApplyResponse { new_state: req.prior_state, private: req.planned_private };
+        };
+        match type_name {
+            virtual_machine::TYPE => virtual_machine::apply::apply(&ready, req, diags).await,
+            other => {
+                Moxxie::unknown_type(other, diags);
+                ApplyResponse { new_state: req.prior_state, private: req.planned_private }
+            }
+        }
+    }
+
+    async fn import_resource(&self, type_name: &str, id: &str, diags: &mut Diagnostics) -> Vec<ImportedResource> {
+        match type_name {
+            virtual_machine::TYPE => virtual_machine::read::import(self.ready().await.as_deref(), id, diags).await,
+            other => {
+                Moxxie::unknown_type(other, diags);
+                Vec::new()
+            }
+        }
+    }
+
+    async fn validate_data_source(&self, type_name: &str, _config: Value, diags: &mut Diagnostics) {
+        Moxxie::unknown_type(type_name, diags);
+    }
+
+    async fn read_data_source(&self, type_name: &str, _config: Value, _: ClientCapabilities, diags: &mut Diagnostics) -> Value {
+        Moxxie::unknown_type(type_name, diags);
+        Value::Null
+    }
+}

@@ -1,0 +1,51 @@
+//! Owns the shape of the provider block (schema.md).
+use protocol::{Attribute, NestingMode, Schema, Type};
+
+/// The schema, in the order the documentation shows it.
+pub(crate) fn schema() -> Schema {
+    let connection = vec![
+        Attribute::new("endpoints", Type::list(Type::String))
+            .required()
+            .describe("Addresses of the cluster's nodes, tried in turn: `https://10.0.0.10:8006`."),
+        Attribute::string("api_token").optional().sensitive().describe(
+            "API token, `USER@REALM!TOKENID=UUID`. An ordinary root variable stands in the plan file in clear, sensitive \
+             or not: use `api_token_env` or an ephemeral variable.",
+        ),
+        Attribute::string("api_token_env").optional().describe("Name of the environment variable that holds the API token."),
+        Attribute::string("username").optional().describe("User, `USER@REALM`, where no token is used."),
+        Attribute::string("password").optional().sensitive().describe("The user's password; see `api_token` for why not."),
+        Attribute::string("password_env").optional().describe("Name of the environment variable that holds the password."),
+        Attribute::new("fingerprints", Type::list(Type::String))
+            .optional()
+            .describe("SHA-256 fingerprints of the nodes' certificates, one per node: `A1:B2:…`. Nothing else is believed then."),
+        Attribute::string("ca_file").optional().describe("PEM file of the cluster's CA, relative to the working directory."),
+        Attribute::bool("insecure")
+            .optional()
+            .describe("Believe any certificate (false). Anybody on the way can then read the credentials; warned about."),
+        Attribute::string("connect_timeout").optional().describe("Time to reach one endpoint (`5s`)."),
+    ];
+    Schema::new(
+        "Federated Proxmox VE: several independent clusters at several sites as one declarative thing.",
+        vec![
+            Attribute::string("config_file").optional().describe(
+                "The federation's facts, pools, policies and migration paths: a YAML file in the multi-site guide's format. \
+                 Relative to the working directory; use `${path.root}/…`.",
+            ),
+            Attribute::nested("clusters", NestingMode::Map, connection).optional().describe(
+                "Connections by cluster name. A key here wins over the same key of the file's connection.",
+            ),
+            Attribute::string("inventory").optional().describe(
+                "What `data.moxxie_federation` of an aliased provider reported. It travels in the plan file, so that apply \
+                 decides from the very facts the plan saw.",
+            ),
+            Attribute::string("plan_id").optional().describe(
+                "Identity of the plan, where several plans of one folder are applied out of order. The digest of `inventory` \
+                 where that is set. `plantimestamp()` works, but breaks the `import` command.",
+            ),
+            Attribute::string("operation_lease").optional().describe(
+                "How long the holder of an unfinished operation on another machine may be silent before it is taken over (`15m`).",
+            ),
+            Attribute::number("concurrency").optional().describe("Most calls under way at once, all clusters together (32)."),
+        ],
+    )
+}

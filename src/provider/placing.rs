@@ -1,0 +1,176 @@
+//! Owns pinning: the cluster that a plan shows is the one that apply uses, on every core (design §5).
+use std::sync::Arc;
+
+use federation::journal::decision_key;
+use federation::placement::{Decision, Inventory, Ledger, Refusal, Request};
+use federation::{ClusterName, Federation};
+use operations::Fleet;
+use protocol::{ClientCapabilities, Diagnostics};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::decisions::{Decisions, workspace};
+
+/// What a configured process decides with.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The clusters.
+    pub(crate) fleet: Arc<Fleet>,
+    /// The decision journal; none in reattach mode, whose folder and parent are the debugger's.
+    pub(crate) decisions: Option<Decisions>,
+    /// `plan_id`, or the digest of `inventory`.
+    pub(crate) plan_identity: Option<String>,
+    /// The facts of `inventory`.
+    pub(crate) inventory: Option<Arc<Inventory>>,
+    /// What this process has placed already.
+    pub(crate) ledger: Mutex<Ledger>,
+}
+
+/// A decision as it travels in `planned_private`, and to the apply that forgets it in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pinned {
+    /// Key in the decision journal.
+    pub(crate) key: String,
+    /// The cluster.
+    pub(crate) cluster: String,
+    /// Why, in words.
+    pub(crate) placement: String,
+}
+
+/// Which of core's two plan walks a call belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// The plan that a person sees.
+    Plan,
+    /// The plan that runs again inside apply.
+    Apply,
+}
+
+impl Ready {
+    /// The federation.
+    pub(crate) fn federation(&self) -> &Federation {
+        self.fleet.federation()
+    }
+
+    /// Which walk this is, by the best sign there is (design §5): `planned_private`; the deferral flag, which Terraform
+    /// sets in the apply walk only; the run's history.
+    pub(crate) fn walk(&self, client: ClientCapabilities, planned_private: &[u8]) -> Walk {
+        if !planned_private.is_empty() || client.deferral_allowed {
+            return Walk::Apply;
+        }
+        if client.store_planned_private {
+            return Walk::Plan;
+        }
+        match &self.decisions {
+            Some(decisions) if decisions.history_says_apply() => Walk::Apply,
+            _ => Walk::Plan,
+        }
+    }
+
+    /// Decides where a machine goes, or finds what was decided.
+    ///
+    /// # Errors
+    /// A refusal, as a diagnostic's summary and detail. In the apply walk only where no decision was found.
+    pub(crate) async fn place(
+        &self,
+        request: &Request,
+        walk: Walk,
+        client: ClientCapabilities,
+        planned_private: &[u8],
+        diags: &mut Diagnostics,
+    ) -> Result<Pinned, Box<Refusal>> {
+        if let Some(pinned) = decode(planned_private) {
+            return Ok(pinned);
+        }
+        let key = self.key(request);
+        if walk == Walk::Apply {
+            if let Some(pinned) = self.remembered(&key) {
+                self.note(&pinned.cluster, request).await;
+                return Ok(pinned);
+            }
+            if self.inventory.is_none() && request.pin.is_none() {
+                diags.warning(
+                    "The plan's decision did not travel with the plan",
+                    format!(
+                        "{}: this apply found no entry of its plan in the working folder and decides again from live facts. \
+                         Where they changed since, the outcome differs from the plan and is refused. Keep the folder between \
+                         plan and apply, or feed `inventory` from data.moxxie_federation.",
+                        request.name
+                    ),
+                );
+            }
+        }
+        let decision = self.decide(request).await?;
+        if decision.leaned_on_siblings && !client.store_planned_private {
+            diags.warning(
+                "A placement leans on other machines of this plan",
+                format!(
+                    "{} goes to {} because of where others of this plan go. Only the working folder of this plan carries that \
+                     to apply.",
+                    request.name, decision.cluster
+                ),
+            );
+        }
+        let pinned = Pinned { key, cluster: decision.cluster.to_string(), placement: decision.why };
+        if walk == Walk::Plan && !client.store_planned_private {
+            self.remember(&pinned, diags);
+        }
+        Ok(pinned)
+    }
+
+    /// Decides from `inventory`, else from this process's one snapshot of live facts.
+    pub(crate) async fn decide(&self, request: &Request) -> Result<Decision, Box<Refusal>> {
+        let facts = match &self.inventory {
+            Some(inventory) => inventory.clone(),
+            None => self.fleet.inventory().await,
+        };
+        let mut ledger = self.ledger.lock().await;
+        // Planned twice in one walk (replace), a machine is no sibling of itself.
+        ledger.forget(request.pool.as_ref(), &request.name);
+        let decision = federation::placement::choose(self.federation(), &facts, request, &ledger).map_err(Box::new)?;
+        ledger.record(decision.cluster.clone(), request.clone());
+        Ok(decision)
+    }
+
+    async fn note(&self, cluster: &str, request: &Request) {
+        if let Ok(cluster) = ClusterName::new(cluster) {
+            self.ledger.lock().await.record(cluster, request.clone());
+        }
+    }
+
+    fn remembered(&self, key: &str) -> Option<Pinned> {
+        let entry = self.decisions.as_ref()?.entry(key, self.plan_identity.as_deref())?;
+        Some(Pinned { key: key.to_owned(), cluster: entry.cluster, placement: entry.placement })
+    }
+
+    fn remember(&self, pinned: &Pinned, diags: &mut Diagnostics) {
+        let Some(decisions) = &self.decisions else { return };
+        decisions.saw_decision();
+        let plan = self.plan_identity.as_deref();
+        if let Err(error) = decisions.record(&pinned.key, &pinned.cluster, &pinned.placement, plan) {
+            diags.warning(
+                "A decision can't be kept for apply",
+                format!("The working folder takes no files ({error}); apply decides again, from the facts it finds then."),
+            );
+        }
+    }
+
+    /// Drops what was remembered: its apply succeeded or refused.
+    pub(crate) fn forget(&self, planned_private: &[u8]) {
+        if let (Some(decisions), Some(pinned)) = (&self.decisions, decode(planned_private)) {
+            decisions.forget(&pinned.key);
+        }
+    }
+
+    /// The journal's key: who the federation is (the names of its clusters, which are for life; no endpoint and no
+    /// credential), the workspace, and everything that placement looks at, in canonical units.
+    fn key(&self, request: &Request) -> String {
+        let clusters: Vec<&ClusterName> = self.federation().clusters.keys().collect();
+        decision_key(&clusters, &workspace(), request)
+    }
+}
+
+/// The decision in a planned private, if there is one.
+pub(crate) fn decode(planned_private: &[u8]) -> Option<Pinned> {
+    serde_json::from_slice(planned_private).ok()
+}

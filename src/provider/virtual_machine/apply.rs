@@ -1,0 +1,254 @@
+//! Owns ApplyResourceChange of a virtual machine: create, update, move, destroy. It never chooses: it does what was planned.
+use federation::placement::{Current, Request};
+use federation::{ClusterName, Span};
+use operations::{Failure, FailureKind, Outcome, Record, VmSpec};
+use protocol::{ApplyRequest, ApplyResponse, Diagnostics, Value};
+
+use super::{model, state::state};
+use crate::failures::{report, warn};
+use crate::placing::Ready;
+use crate::values::text;
+
+/// Carries a plan out. A create answers with the planned object, or null and an error, never both: nothing is tainted.
+pub(crate) async fn apply(ready: &Ready, req: ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
+    if req.planned_state.is_null() {
+        return destroy(ready, &req, diags).await;
+    }
+    if req.prior_state.is_null() {
+        return create(ready, &req, diags).await;
+    }
+    update(ready, &req, diags).await
+}
+
+/// What apply asks placement to check again: the planned machine, pinned to where the plan has it.
+fn planned_request(planned: &Value, config: &Value, current: Option<Current>) -> Option<Request> {
+    let cluster = planned.attr("cluster").as_str()?;
+    let mut request = model::request(planned, config.attr("cluster").as_str(), current).ok()?;
+    request.node = text(config, "node");
+    let _ = cluster;
+    Some(request)
+}
+
+fn timeout(value: &Value, name: &str) -> Option<Span> {
+    value.attr("timeouts").attr(name).as_str()?.parse().ok()
+}
+
+/// The machine as planned; a node is only a wish where the configuration names it.
+fn planned_spec(planned: &Value, config: &Value, diags: &mut Diagnostics) -> Option<VmSpec> {
+    match model::spec(planned) {
+        Ok(mut spec) => {
+            spec.node = text(config, "node");
+            Some(spec)
+        }
+        Err(found) => {
+            diags.extend(found);
+            None
+        }
+    }
+}
+
+async fn create(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
+    let nothing = ApplyResponse::default();
+    let Some(spec) = planned_spec(&req.planned_state, &req.config, diags) else { return nothing };
+    let planned_cluster = req.planned_state.attr("cluster");
+    let (cluster, placement) = if planned_cluster.is_unknown() {
+        match decide_now(ready, req, diags).await {
+            Some(decided) => decided,
+            None => return nothing,
+        }
+    } else {
+        (text(&req.planned_state, "cluster").unwrap_or_default(), req.planned_state.attr("placement").clone())
+    };
+    let planned = req.planned_state.clone().with_attr("cluster", cluster.as_str()).with_attr("placement", placement);
+    let (Ok(cluster), Some(request)) = (ClusterName::new(&cluster), planned_request(&planned, &req.config, None)) else {
+        diags.error("Unable to create the virtual machine", "The plan names no cluster. Plan again.");
+        return nothing;
+    };
+    let made = ready.fleet.create(&spec, &cluster, &request, timeout(&req.config, "create")).await;
+    match made {
+        Ok(outcome) => {
+            ready.forget(&req.planned_private);
+            finished(ready, outcome, &planned, Vec::new(), diags)
+        }
+        Err(failure) => {
+            if failure.kind == FailureKind::Stale {
+                ready.forget(&req.planned_private);
+            }
+            report(&failure, diags);
+            nothing
+        }
+    }
+}
+
+/// The cluster was unknown at plan, because its inputs were: they are known now, so it is decided now.
+async fn decide_now(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> Option<(String, Value)> {
+    let request = match model::request(&req.planned_state, None, None) {
+        Ok(request) => request,
+        Err(inputs) => {
+            diags.error("The cluster can't be decided", format!("Still unknown at apply: {}.", inputs.join(", ")));
+            return None;
+        }
+    };
+    match ready.decide(&request).await {
+        Ok(decision) => Some((decision.cluster.to_string(), decision.why.into())),
+        Err(refusal) => {
+            diags.error(format!("No cluster can take virtual machine {}", request.name), refusal.to_string());
+            None
+        }
+    }
+}
+
+/// State after success: the planned object with what was unknown filled in from the machine.
+fn finished(ready: &Ready, outcome: Outcome, planned: &Value, private: Vec<u8>, diags: &mut Diagnostics) -> ApplyResponse {
+    for warning in &outcome.warnings {
+        warn(warning, diags);
+    }
+    let facts = ready.fleet.facts(outcome.guest.place.cluster.as_str());
+    let real = state(&outcome.guest, &facts, planned, false);
+    ApplyResponse { new_state: filled(planned, &real), private }
+}
+
+/// `planned` with every unknown taken from `real`. What was known stays as it was planned: a difference in reality is for
+/// the next Read to show.
+fn filled(planned: &Value, real: &Value) -> Value {
+    match planned {
+        Value::Unknown(_) => real.clone(),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(name, value)| (name.clone(), filled(value, real.attr(name)))).collect())
+        }
+        Value::Map(map) => {
+            Value::Map(map.iter().map(|(key, value)| (key.clone(), filled(value, real.attr(key)))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// What state records of a machine.
+pub(super) fn record(state: &Value) -> Option<Record> {
+    Some(Record {
+        name: text(state, "name")?,
+        cluster: ClusterName::new(state.attr("cluster").as_str()?).ok()?,
+        node: text(state, "node").unwrap_or_default(),
+        vmid: u32::try_from(state.attr("vmid").as_u64()?).ok()?,
+        uuid: text(state, "id")?,
+        pool: text(state, "pool").and_then(|pool| federation::PoolName::new(pool).ok()),
+        running: state.attr("started").as_bool(),
+    })
+}
+
+async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
+    let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: req.planned_private.clone() };
+    let Some(spec) = planned_spec(&req.planned_state, &req.config, diags) else { return kept() };
+    let (Some(record), Ok(old)) = (record(&req.prior_state), model::spec(&req.prior_state)) else {
+        diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Import it again.");
+        return kept();
+    };
+    let planned_cluster = text(&req.planned_state, "cluster").and_then(|name| ClusterName::new(name).ok());
+    let Some(target) = planned_cluster.or_else(|| Some(record.cluster.clone())) else { return kept() };
+    let changed = change(ready, req, &old, &spec, &record, &target).await;
+    match changed {
+        Ok(outcome) => {
+            ready.forget(&req.planned_private);
+            finished(ready, outcome, &req.planned_state, req.planned_private.clone(), diags)
+        }
+        Err(failure) => {
+            if failure.kind == FailureKind::Stale {
+                ready.forget(&req.planned_private);
+            }
+            report(&failure, diags);
+            truth(ready, req, &record).await
+        }
+    }
+}
+
+/// First the open operation and the move, then everything else: a plan that changes cluster and size moves first.
+async fn change(
+    ready: &Ready,
+    req: &ApplyRequest,
+    old: &VmSpec,
+    new: &VmSpec,
+    record: &Record,
+    target: &ClusterName,
+) -> Result<Outcome, Failure> {
+    let timeout = timeout(&req.config, "update");
+    let mut record = record.clone();
+    let mut warnings = Vec::new();
+    let open = !req.prior_state.attr("operation").is_null();
+    if record.cluster != *target || open {
+        let current = Current { cluster: record.cluster.clone(), vmid: record.vmid };
+        let request = planned_request(&req.planned_state, &req.config, Some(current))
+            .ok_or_else(|| Failure::new("The plan names no cluster").next("plan again"))?;
+        // As it is, to where it goes; its other changes come after.
+        let as_is = VmSpec { vmid: new.vmid, node: new.node.clone(), pool: new.pool.clone(), migration: new.migration.clone(), ..old.clone() };
+        let moved = if record.cluster == *target {
+            ready.fleet.finish(&as_is, &record, timeout).await?
+        } else {
+            ready.fleet.relocate(&as_is, &request, &record, target, timeout).await?
+        };
+        record.cluster = moved.guest.place.cluster.clone();
+        record.node = moved.guest.place.node.clone();
+        record.vmid = moved.guest.place.vmid;
+        warnings = moved.warnings;
+    }
+    let mut outcome = ready.fleet.update(old, new, &record, timeout).await?;
+    warnings.append(&mut outcome.warnings);
+    Ok(Outcome { guest: outcome.guest, warnings })
+}
+
+/// State after a failed update: what is, as far as the clusters tell; else what was.
+async fn truth(ready: &Ready, req: &ApplyRequest, record: &Record) -> ApplyResponse {
+    let private = req.planned_private.clone();
+    let new_state = match ready.fleet.find(record).await {
+        operations::Found::Here(guest) => {
+            let facts = ready.fleet.facts(guest.place.cluster.as_str());
+            let prior = req.prior_state.clone();
+            state(&guest, &facts, &prior, false)
+        }
+        _ => req.prior_state.clone(),
+    };
+    ApplyResponse { new_state, private }
+}
+
+async fn destroy(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
+    let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: req.planned_private.clone() };
+    let (Some(record), Ok(spec)) = (record(&req.prior_state), model::spec(&req.prior_state)) else {
+        diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Use a removed block.");
+        return kept();
+    };
+    match ready.fleet.destroy(&spec, &record, timeout(&req.prior_state, "delete")).await {
+        Ok(warnings) => {
+            for warning in &warnings {
+                warn(warning, diags);
+            }
+            ApplyResponse::default()
+        }
+        Err(failure) => {
+            report(&failure, diags);
+            kept()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_planned_stays_and_what_was_unknown_is_filled() {
+        let planned = Value::object([
+            ("memory", Value::from("8GB")),
+            ("vmid", Value::unknown()),
+            ("disks", Value::map([("scsi0", Value::object([("size", Value::from("20GB")), ("volume", Value::unknown())]))])),
+        ]);
+        let real = Value::object([
+            ("memory", Value::from("8GiB")),
+            ("vmid", 100.into()),
+            ("disks", Value::map([("scsi0", Value::object([("size", "20GiB"), ("volume", "ceph:vm-100-disk-0")]))])),
+        ]);
+        let state = filled(&planned, &real);
+        assert!(state.is_wholly_known());
+        assert_eq!(state.attr("memory"), &"8GB".into());
+        assert_eq!(state.attr("vmid"), &100.into());
+        assert_eq!(state.attr("disks").attr("scsi0").attr("volume"), &"ceph:vm-100-disk-0".into());
+    }
+}

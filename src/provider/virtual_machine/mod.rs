@@ -1,0 +1,11 @@
+//! `moxxie_virtual_machine`: schema, static checks, plan, apply, read and import.
+pub(crate) mod apply;
+pub(crate) mod model;
+pub(crate) mod plan;
+pub(crate) mod planned;
+pub(crate) mod read;
+pub(crate) mod schema;
+pub(crate) mod state;
+
+/// The resource's type name.
+pub(crate) const TYPE: &str = "moxxie_virtual_machine";

@@ -1,0 +1,394 @@
+//! Owns the way from a planned virtual machine to what the rules and the operations work with, and its static checks.
+use std::collections::{BTreeMap, BTreeSet};
+
+use federation::model::NicRequest;
+use federation::placement::{Current, DiskRequest, Request};
+use federation::{Bytes, ClusterName, PoolName, Slot, Span, Tag, VmName};
+use operations::{Cpu, DiskWish, MigrationWish, NicWish, Source, VmSpec};
+use protocol::{AttributePath, Diagnostics, Step, Value};
+
+use crate::values::text;
+
+/// What a request for placement was made of, or the inputs that are not known yet.
+pub(crate) type Requested = Result<Request, Vec<String>>;
+
+/// The inputs of placement that the configuration leaves unknown, by path.
+fn unknown_inputs(planned: &Value) -> Vec<String> {
+    let relevant = ["name", "pool", "ordinal", "location", "cpu", "memory", "disks", "network_devices", "tags", "vmid"];
+    let mut unknown = Vec::new();
+    for name in relevant {
+        planned.attr(name).walk(&mut |path, value| {
+            let computed = matches!(path.steps.last(), Some(Step::Attribute(leaf))
+                if ["volume", "mac", "bridge", "vlan"].contains(&leaf.as_str()));
+            if value.is_unknown() && !computed && name != "vmid" {
+                unknown.push(if path.is_root() { name.to_owned() } else { format!("{name}.{path}") });
+            }
+        });
+    }
+    unknown
+}
+
+/// The placement-relevant part of a planned machine. `pin` is the configured cluster.
+pub(crate) fn request(planned: &Value, pin: Option<&str>, current: Option<Current>) -> Requested {
+    let unknown = unknown_inputs(planned);
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    let spec = spec(planned).map_err(|_| vec!["an invalid value".to_owned()])?;
+    let mut request = Request::new(spec.name.clone());
+    request.pool = spec.pool.clone();
+    request.pin = pin.and_then(|name| ClusterName::new(name).ok());
+    // A node that was chosen at apply is no wish of the user's.
+    request.node = None;
+    request.ordinal = planned.attr("ordinal").as_u64().and_then(|number| u32::try_from(number).ok());
+    request.location = text(planned, "location");
+    request.cpus = spec.vcpus();
+    request.memory = spec.memory;
+    let disk = |wish: &DiskWish| DiskRequest { size: wish.size, storage: wish.storage.clone() };
+    request.disks = spec.disks.iter().map(|(slot, wish)| (*slot, disk(wish))).collect();
+    let nic = |wish: &NicWish| NicRequest {
+        network: wish.network.clone(),
+        bridge: wish.bridge.clone(),
+        vlan: wish.vlan,
+    };
+    request.nics = spec.nics.iter().map(|(slot, wish)| (*slot, nic(wish))).collect();
+    request.tags = spec.tags.iter().flatten().filter_map(|tag| Tag::new(tag).ok()).collect();
+    request.current = current;
+    Ok(request)
+}
+
+/// What a planned machine shall be. Computed parts that are not known yet are left out.
+///
+/// # Errors
+/// Every value that can't be read, as diagnostics on its attribute; [`validate`] reports the same ones earlier.
+pub(crate) fn spec(planned: &Value) -> Result<VmSpec, Diagnostics> {
+    let mut diags = Diagnostics::new();
+    let mut reader = Reader { diags: &mut diags };
+    let spec = reader.spec(planned);
+    match spec {
+        Some(spec) if !diags.has_errors() => Ok(spec),
+        _ => Err(diags),
+    }
+}
+
+/// Static checks of a configuration: everything that is wrong whatever the clusters say. Unknown values pass.
+pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
+    let mut reader = Reader { diags };
+    reader.spec(config);
+    let unset = |name: &str| config.attr(name).is_null();
+    if unset("pool") && unset("cluster") {
+        diags.error_at(
+            AttributePath::new("pool"),
+            "A virtual machine needs a pool or a cluster",
+            "Set `pool` to have its policy place the machine, or `cluster` to pin it; both may be set.",
+        );
+    }
+    for (slot, nic) in config.attr("network_devices").as_map().into_iter().flatten() {
+        let at = || AttributePath::new("network_devices").key(slot.as_str());
+        match (nic.attr("network").is_null(), nic.attr("bridge").is_null()) {
+            (true, true) => diags.error_at(
+                at(),
+                "A network device needs a network or a bridge",
+                "Set `network` to a federation network, or `bridge` to a bridge of the cluster.",
+            ),
+            (false, false) => diags.error_at(
+                at(),
+                "A network device has a network and a bridge",
+                "`bridge` is what a cluster makes of `network`: set one of the two.",
+            ),
+            _ => {}
+        }
+        if !nic.attr("network").is_null() && !nic.attr("vlan").is_null() {
+            diags.error_at(
+                at().attribute("vlan"),
+                "A network device has a network and a VLAN",
+                "`vlan` is what a cluster makes of `network`: leave it out, or name a `bridge` instead of the network.",
+            );
+        }
+    }
+}
+
+/// Reads values, and reports on its path what can't be read. Null and unknown values read as nothing.
+struct Reader<'a> {
+    diags: &'a mut Diagnostics,
+}
+
+impl Reader<'_> {
+    fn spec(&mut self, value: &Value) -> Option<VmSpec> {
+        let root = AttributePath::root();
+        let name: Option<VmName> = self.parsed(value, &root, "name");
+        let pool: Option<PoolName> = self.parsed(value, &root, "pool");
+        let _cluster: Option<ClusterName> = self.parsed(value, &root, "cluster");
+        let vmid = self.number(value, &root, "vmid", 100, 999_999_999);
+        self.number(value, &root, "ordinal", 1, 1_000_000);
+        let memory = self.size(value, &root, "memory", Bytes::from_mib(16));
+        let tags = self.tags(value);
+        let description = self.description(value);
+        self.word(value, &root, "bios", &["seabios", "ovmf"]);
+        self.timeouts(value);
+        Some(VmSpec {
+            pool,
+            vmid,
+            node: text(value, "node"),
+            cpu: self.cpu(value.attr("cpu")),
+            memory: memory.unwrap_or(Bytes::from_gib(2)),
+            disks: self.slots(value, "disks", true, Reader::disk),
+            nics: self.slots(value, "network_devices", false, Reader::nic),
+            tags,
+            description,
+            started: value.attr("started").as_bool().unwrap_or(true),
+            on_boot: value.attr("on_boot").as_bool().unwrap_or(true),
+            protection: value.attr("protection").as_bool().unwrap_or(false),
+            agent: value.attr("agent").as_bool().unwrap_or(false),
+            bios: text(value, "bios"),
+            machine: text(value, "machine"),
+            migration: self.migration(value.attr("migration")),
+            name: name?,
+        })
+    }
+
+    fn cpu(&mut self, value: &Value) -> Cpu {
+        let root = AttributePath::new("cpu");
+        Cpu {
+            cores: self.number(value, &root, "cores", 1, 8192).unwrap_or(super::schema::defaults::CORES),
+            sockets: self.number(value, &root, "sockets", 1, 4).unwrap_or(super::schema::defaults::SOCKETS),
+            model: text(value, "type").unwrap_or_else(|| super::schema::defaults::CPU_TYPE.to_owned()),
+        }
+    }
+
+    fn slots<T>(
+        &mut self,
+        value: &Value,
+        name: &str,
+        disks: bool,
+        read: fn(&mut Self, &Value, &AttributePath) -> Option<T>,
+    ) -> BTreeMap<Slot, T> {
+        let mut found = BTreeMap::new();
+        for (key, value) in value.attr(name).as_map().into_iter().flatten() {
+            let path = AttributePath::new(name).key(key.as_str());
+            match key.parse::<Slot>() {
+                Ok(slot) if slot.is_disk() == disks => {
+                    if let Some(one) = read(self, value, &path) {
+                        found.insert(slot, one);
+                    }
+                }
+                Ok(_) | Err(_) => {
+                    let accepted = if disks { "scsi0–30, virtio0–15, sata0–5 or ide0–3" } else { "net0–31" };
+                    self.diags.error_at(path, "No such slot", format!("{key:?} is not a slot here: {accepted}."));
+                }
+            }
+        }
+        found
+    }
+
+    fn disk(&mut self, value: &Value, path: &AttributePath) -> Option<DiskWish> {
+        self.word(value, path, "format", &["raw", "qcow2", "vmdk"]);
+        Some(DiskWish {
+            size: self.size(value, path, "size", Bytes::MIB)?,
+            storage: text(value, "storage"),
+            format: text(value, "format"),
+            ssd: value.attr("ssd").as_bool().unwrap_or(false),
+            discard: value.attr("discard").as_bool().unwrap_or(false),
+            backup: value.attr("backup").as_bool().unwrap_or(true),
+        })
+    }
+
+    fn nic(&mut self, value: &Value, path: &AttributePath) -> Option<NicWish> {
+        self.word(value, path, "model", &["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"]);
+        let mac = text(value, "mac");
+        if mac.as_deref().is_some_and(|mac| !is_mac(mac)) {
+            let detail = "A MAC address is six pairs of hexadecimal digits, and not a multicast one: `BC:24:11:00:00:01`.";
+            self.diags.error_at(path.clone().attribute("mac"), "Not a MAC address", detail);
+        }
+        let network = text(value, "network");
+        let named = network.is_some();
+        let vlan = self.number(value, path, "vlan", 1, 4094);
+        Some(NicWish {
+            network,
+            bridge: text(value, "bridge").filter(|_| !named),
+            vlan: vlan.filter(|_| !named).and_then(|vlan| u16::try_from(vlan).ok()),
+            model: text(value, "model").unwrap_or_else(|| super::schema::defaults::NIC_MODEL.to_owned()),
+            mac: mac.map(|mac| mac.to_ascii_uppercase()),
+            firewall: value.attr("firewall").as_bool().unwrap_or(false),
+        })
+    }
+
+    fn migration(&mut self, value: &Value) -> MigrationWish {
+        let path = AttributePath::new("migration");
+        let mut wish = MigrationWish::default();
+        self.word(value, &path, "method", &["backup-restore"]);
+        self.word(value, &path, "source", &["keep", "delete"]);
+        if value.attr("source").as_str() == Some("delete") {
+            wish.source = Source::Delete;
+        }
+        let times = [
+            ("keep_source", &mut wish.keep_source),
+            ("keep_archive", &mut wish.keep_archive),
+            ("shutdown_timeout", &mut wish.shutdown_timeout),
+        ];
+        for (name, place) in times {
+            if let Some(span) = self.parsed::<Span>(value, &path, name) {
+                *place = span;
+            }
+        }
+        wish.force_stop = value.attr("force_stop").as_bool().unwrap_or(false);
+        let known = ["snapshots", "excluded-disks", "unused-disks", "pending-changes"];
+        for loss in value.attr("accept_loss").as_list().into_iter().flatten().filter_map(Value::as_str) {
+            if known.contains(&loss) {
+                wish.accept_loss.insert(loss.to_owned());
+            } else {
+                let detail = format!("{loss:?} is not one of {}.", known.join(", "));
+                self.diags.error_at(path.clone().attribute("accept_loss"), "Unknown loss", detail);
+            }
+        }
+        wish
+    }
+
+    fn tags(&mut self, value: &Value) -> Option<BTreeSet<String>> {
+        let mut tags = BTreeSet::new();
+        for tag in value.attr("tags").as_list()?.iter().filter_map(Value::as_str) {
+            match Tag::new(tag) {
+                Ok(_) if tag.chars().any(|c| c.is_ascii_uppercase()) => {
+                    let detail = format!("{tag:?}: Proxmox VE stores tags in lower case; write {:?}.", tag.to_lowercase());
+                    self.diags.error_at(AttributePath::new("tags"), "A tag has capital letters", detail);
+                }
+                Ok(_) => drop(tags.insert(tag.to_owned())),
+                Err(error) => self.diags.error_at(AttributePath::new("tags"), "Not a tag", error.to_string()),
+            }
+        }
+        Some(tags)
+    }
+
+    fn description(&mut self, value: &Value) -> Option<String> {
+        let description = text(value, "description")?;
+        if description.chars().count() > DESCRIPTION_MAX {
+            let detail = format!("At most {DESCRIPTION_MAX} characters: Proxmox VE takes 8192, and moves need some of them.");
+            self.diags.error_at(AttributePath::new("description"), "The description is too long", detail);
+        }
+        Some(description)
+    }
+
+    fn timeouts(&mut self, value: &Value) {
+        for name in ["create", "update", "delete"] {
+            self.parsed::<Span>(value.attr("timeouts"), &AttributePath::new("timeouts"), name);
+        }
+    }
+
+    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        value: &Value,
+        path: &AttributePath,
+        name: &str,
+    ) -> Option<T> {
+        match value.attr(name).as_str()?.parse() {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.diags.error_at(path.clone().attribute(name), format!("Invalid {name}"), error.to_string());
+                None
+            }
+        }
+    }
+
+    fn size(&mut self, value: &Value, path: &AttributePath, name: &str, least: Bytes) -> Option<Bytes> {
+        let size: Bytes = self.parsed(value, path, name)?;
+        let at = || path.clone().attribute(name);
+        if !size.0.is_multiple_of(Bytes::MIB.0) {
+            self.diags.error_at(at(), format!("Invalid {name}"), format!("{size} is not a whole number of MiB."));
+        }
+        if size < least {
+            self.diags.error_at(at(), format!("Invalid {name}"), format!("{size} is less than the least, {least}."));
+        }
+        Some(size)
+    }
+
+    fn number(&mut self, value: &Value, path: &AttributePath, name: &str, least: u32, most: u32) -> Option<u32> {
+        let number = value.attr(name).as_number()?;
+        match number.as_u64().and_then(|number| u32::try_from(number).ok()) {
+            Some(fits) if (least..=most).contains(&fits) => Some(fits),
+            _ => {
+                let detail = format!("{} is not a whole number from {least} to {most}.", number.as_str());
+                self.diags.error_at(path.clone().attribute(name), format!("Invalid {name}"), detail);
+                None
+            }
+        }
+    }
+
+    fn word(&mut self, value: &Value, path: &AttributePath, name: &str, accepted: &[&str]) {
+        if let Some(word) = value.attr(name).as_str().filter(|word| !accepted.contains(word)) {
+            let detail = format!("{word:?} is not one of {}.", accepted.join(", "));
+            self.diags.error_at(path.clone().attribute(name), format!("Invalid {name}"), detail);
+        }
+    }
+}
+
+/// Proxmox VE takes 8192 characters (`pve-behaviour.md` §4); up to 1 KiB of them is ours while a machine moves.
+const DESCRIPTION_MAX: usize = 7000;
+
+fn is_mac(text: &str) -> bool {
+    let pairs: Vec<&str> = text.split(':').collect();
+    let hexadecimal = |pair: &&str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let unicast = || u8::from_str_radix(pairs[0], 16).is_ok_and(|first| first & 1 == 0);
+    pairs.len() == 6 && pairs.iter().all(hexadecimal) && unicast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(config: Value) -> Vec<(String, String)> {
+        let mut diags = Diagnostics::new();
+        validate(&config, &mut diags);
+        let path = |path: &Option<AttributePath>| path.as_ref().map(ToString::to_string).unwrap_or_default();
+        diags.iter().map(|diag| (path(&diag.path), diag.summary.clone())).collect()
+    }
+
+    fn base() -> Value {
+        Value::object([("name", "web-1"), ("pool", "production-pool")])
+    }
+
+    #[test]
+    fn each_mistake_is_reported_on_its_attribute() {
+        let disk = |size: &str| Value::map([("scsi0", Value::object([("size", size)]))]);
+        let nic = |nic: Value| Value::map([("net0", nic)]);
+        let cases: Vec<(&str, Value, &str)> = vec![
+            ("name", base().with_attr("name", "not a name"), "name"),
+            ("pool", base().with_attr("pool", "moxxie-x"), "pool"),
+            ("neither", base().with_attr("pool", Value::Null), "pool"),
+            ("vmid", base().with_attr("vmid", 99), "vmid"),
+            ("cores", base().with_attr("cpu", Value::object([("cores", 0)])), "cpu.cores"),
+            ("memory unit", base().with_attr("memory", "4 parsecs"), "memory"),
+            ("memory least", base().with_attr("memory", "1MB"), "memory"),
+            ("fraction of a MiB", base().with_attr("memory", "100000001"), "memory"),
+            ("disk size", base().with_attr("disks", disk("big")), r#"disks["scsi0"].size"#),
+            ("disk slot", base().with_attr("disks", Value::map([("scsi99", Value::Null)])), r#"disks["scsi99"]"#),
+            ("no network", base().with_attr("network_devices", nic(Value::Null.with_attr("model", "virtio"))), r#"network_devices["net0"]"#),
+            (
+                "both",
+                base().with_attr("network_devices", nic(Value::object([("network", "app"), ("bridge", "vmbr0")]))),
+                r#"network_devices["net0"]"#,
+            ),
+            (
+                "mac",
+                base().with_attr("network_devices", nic(Value::object([("network", "app"), ("mac", "01:00:00:00:00:00")]))),
+                r#"network_devices["net0"].mac"#,
+            ),
+            ("tags", base().with_attr("tags", Value::set(["Web"])), "tags"),
+            ("migration", base().with_attr("migration", Value::object([("source", "burn")])), "migration.source"),
+            ("time", base().with_attr("migration", Value::object([("keep_source", "soon")])), "migration.keep_source"),
+            ("loss", base().with_attr("migration", Value::Null.with_attr("accept_loss", Value::set(["all"]))), "migration.accept_loss"),
+            ("description", base().with_attr("description", "x".repeat(8000)), "description"),
+        ];
+        for (what, config, path) in cases {
+            let found = errors(config);
+            assert!(found.iter().any(|(at, _)| at == path), "{what}: {found:?}");
+        }
+        assert_eq!(errors(base()), []);
+    }
+
+    #[test]
+    fn unknown_values_pass_validation_and_are_named_as_inputs() {
+        let config = base().with_attr("memory", Value::unknown()).with_attr("disks", Value::unknown());
+        assert_eq!(errors(config.clone()), []);
+        assert_eq!(request(&config, None, None).unwrap_err(), ["memory", "disks"]);
+    }
+}

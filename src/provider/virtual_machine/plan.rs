@@ -1,0 +1,243 @@
+//! Owns PlanResourceChange of a virtual machine (design §5).
+use federation::ClusterName;
+use federation::placement::{Current, Refusal, Request, resident_ok};
+use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
+
+use super::{model, planned::planned};
+use crate::placing::{Pinned, Ready, Walk};
+use crate::values::text;
+
+/// Where a machine is planned to be.
+struct Place {
+    cluster: Value,
+    placement: Value,
+    planned_private: Vec<u8>,
+}
+
+/// Plans a create, an update with or without a move, or a destroy. `ready` is `None` while the provider block holds values
+/// that are not known yet.
+pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
+    if req.config.is_null() && req.proposed_new_state.is_null() {
+        return destroy(&req, diags);
+    }
+    let place = if req.prior_state.is_null() {
+        create(ready, &req, diags).await
+    } else {
+        update(ready, &req, diags).await
+    };
+    let moving = !req.prior_state.is_null() && place.cluster != *req.prior_state.attr("cluster");
+    let state = planned(&req.config, &req.prior_state, place.cluster, place.placement, moving);
+    if !req.prior_state.is_null() {
+        refuse_impossible(&req.prior_state, &state, moving, diags);
+    }
+    PlanResponse { planned_state: state, requires_replace: Vec::new(), planned_private: place.planned_private }
+}
+
+fn destroy(req: &PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
+    let copies = req.prior_state.attr("retired_copies").as_list().unwrap_or_default();
+    if !copies.is_empty() {
+        let place = |copy: &Value| {
+            let vmid = copy.attr("vmid").as_i64().map(|vmid| vmid.to_string()).unwrap_or_default();
+            format!("{}/{vmid}", text(copy, "cluster").unwrap_or_default())
+        };
+        let places: Vec<String> = copies.iter().map(place).collect();
+        diags.warning(
+            "Retired copies go with the machine",
+            format!("{}: {}", text(&req.prior_state, "name").unwrap_or_default(), places.join(", ")),
+        );
+    }
+    PlanResponse { planned_private: req.prior_private.clone(), ..PlanResponse::default() }
+}
+
+/// What is asked of placement, before a cluster is known.
+fn ask(req: &PlanRequest, current: Option<Current>) -> model::Requested {
+    let undecided = planned(&req.config, &req.prior_state, Value::unknown(), Value::unknown(), false);
+    let pin = req.config.attr("cluster").as_str();
+    let mut request = model::request(&undecided, pin, current)?;
+    request.node = text(&req.config, "node");
+    Ok(request)
+}
+
+async fn create(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostics) -> Place {
+    let pin = req.config.attr("cluster");
+    if pin.is_unknown() {
+        return unknown(&["cluster".to_owned()], diags);
+    }
+    let request = match ask(req, None) {
+        Ok(request) => request,
+        Err(inputs) if pin.is_null() => return unknown(&inputs, diags),
+        Err(_) => return pinned_to(pin),
+    };
+    let Some(ready) = ready else {
+        return if pin.is_null() { unknown(&["provider configuration".to_owned()], diags) } else { pinned_to(pin) };
+    };
+    if unknown_names(ready, &request, diags) {
+        return Place { cluster: Value::unknown(), placement: Value::unknown(), planned_private: Vec::new() };
+    }
+    let walk = ready.walk(req.client, &req.planned_private);
+    decide(ready, req, &request, walk, diags).await
+}
+
+async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostics) -> Place {
+    let prior = &req.prior_state;
+    let stay = || Place {
+        cluster: prior.attr("cluster").clone(),
+        placement: prior.attr("placement").clone(),
+        planned_private: req.prior_private.clone(),
+    };
+    let pin = req.config.attr("cluster");
+    if pin.is_unknown() {
+        return unknown(&["cluster".to_owned()], diags);
+    }
+    if let Some(name) = pin.as_str() {
+        let known = ready.is_none_or(|ready| ready.federation().clusters.contains_key(name));
+        let moves = prior.attr("cluster").as_str() != Some(name);
+        if moves && !known {
+            no_such_cluster(name, diags);
+        }
+        let placement = if moves { pinned_to(pin).placement } else { prior.attr("placement").clone() };
+        return Place { cluster: pin.clone(), placement, planned_private: req.prior_private.clone() };
+    }
+    // Not pinned: only another pool, which is the user's own edit, can move it.
+    let pool_edited = req.config.attr("pool") != prior.attr("pool");
+    if !pool_edited {
+        return stay();
+    }
+    let current = current(prior);
+    let request = match ask(req, current.clone()) {
+        Ok(request) => request,
+        Err(inputs) if req.config.attr("pool").is_unknown() => return unknown(&inputs, diags),
+        Err(_) => return stay(),
+    };
+    let Some(ready) = ready else { return stay() };
+    if unknown_names(ready, &request, diags) {
+        return stay();
+    }
+    let member = current.is_some_and(|current| fits(ready, &request, &current.cluster));
+    if member {
+        return stay();
+    }
+    let walk = ready.walk(req.client, &req.planned_private);
+    decide(ready, req, &request, walk, diags).await
+}
+
+/// Whether a machine may stay where it is under its new pool: a question to configuration alone.
+fn fits(ready: &Ready, request: &Request, cluster: &ClusterName) -> bool {
+    resident_ok(ready.federation(), &Default::default(), request, cluster).is_ok()
+}
+
+fn current(prior: &Value) -> Option<Current> {
+    let cluster = ClusterName::new(prior.attr("cluster").as_str()?).ok()?;
+    Some(Current { cluster, vmid: u32::try_from(prior.attr("vmid").as_u64()?).ok()? })
+}
+
+async fn decide(ready: &Ready, req: &PlanRequest, request: &Request, walk: Walk, diags: &mut Diagnostics) -> Place {
+    if request.pin.is_some() && walk == Walk::Apply {
+        // What was pinned stays pinned, whatever the facts say: refusing is apply's work.
+        return pinned_to(req.config.attr("cluster"));
+    }
+    match ready.place(request, walk, req.client, &req.planned_private, diags).await {
+        Ok(_) if request.pin.is_some() => pinned_to(req.config.attr("cluster")),
+        Ok(pinned) => Place {
+            cluster: pinned.cluster.as_str().into(),
+            placement: pinned.placement.as_str().into(),
+            planned_private: encode(&pinned),
+        },
+        Err(refusal) => {
+            refused(request, &refusal, diags);
+            Place { cluster: Value::unknown(), placement: Value::unknown(), planned_private: Vec::new() }
+        }
+    }
+}
+
+fn encode(pinned: &Pinned) -> Vec<u8> {
+    serde_json::to_vec(pinned).unwrap_or_default()
+}
+
+fn pinned_to(pin: &Value) -> Place {
+    let placement = format!("pinned to {}", pin.as_str().unwrap_or_default());
+    Place { cluster: pin.clone(), placement: placement.into(), planned_private: Vec::new() }
+}
+
+fn unknown(inputs: &[String], diags: &mut Diagnostics) -> Place {
+    diags.warning(
+        "The cluster is decided at apply",
+        format!("It depends on what is not known yet: {}.", inputs.join(", ")),
+    );
+    Place { cluster: Value::unknown(), placement: Value::unknown(), planned_private: Vec::new() }
+}
+
+fn refused(request: &Request, refusal: &Refusal, diags: &mut Diagnostics) {
+    let attribute = if request.pin.is_some() { "cluster" } else { "pool" };
+    diags.error_at(
+        AttributePath::new(attribute),
+        format!("No cluster can take virtual machine {}", request.name),
+        refusal.to_string(),
+    );
+}
+
+/// Reports a pool or cluster that the federation doesn't have.
+fn unknown_names(ready: &Ready, request: &Request, diags: &mut Diagnostics) -> bool {
+    let before = diags.len();
+    if let Some(pool) = request.pool.as_ref().filter(|pool| !ready.federation().pools.contains_key(*pool)) {
+        let known: Vec<&str> = ready.federation().pools.keys().map(|name| name.as_str()).collect();
+        diags.error_at(
+            AttributePath::new("pool"),
+            "No such resource pool",
+            format!("{pool} is neither in the federation file nor on a cluster that answers. Known: {}.", known.join(", ")),
+        );
+    }
+    if let Some(name) = request.pin.as_ref().filter(|name| !ready.federation().clusters.contains_key(*name)) {
+        no_such_cluster(name.as_str(), diags);
+    }
+    diags.len() > before
+}
+
+fn no_such_cluster(name: &str, diags: &mut Diagnostics) {
+    diags.error_at(
+        AttributePath::new("cluster"),
+        "No such cluster",
+        format!("{name} is not a cluster of this federation: neither in `clusters` of the provider block nor in the file."),
+    );
+}
+
+/// Refuses what the user's edit asks for and nothing can carry out; nothing ever requires replacement.
+fn refuse_impossible(prior: &Value, planned: &Value, moving: bool, diags: &mut Diagnostics) {
+    let differs = |a: &Value, b: &Value| a.is_known() && b.is_known() && !a.is_null() && a != b;
+    if differs(planned.attr("vmid"), prior.attr("vmid")) && !moving && !prior.attr("vmid").is_null() {
+        diags.error_at(
+            AttributePath::new("vmid"),
+            "A VMID can't change in place",
+            "It can change together with `cluster`; or replace the machine with -replace.",
+        );
+    }
+    for name in ["bios", "machine"] {
+        if differs(planned.attr(name), prior.attr(name)) && !prior.attr(name).is_null() {
+            diags.error_at(
+                AttributePath::new(name),
+                format!("{name} is read at create only"),
+                "Change it in Proxmox VE and here, or replace the machine with -replace.",
+            );
+        }
+    }
+    for (slot, disk) in planned.attr("disks").as_map().into_iter().flatten() {
+        let had = prior.attr("disks").attr(slot);
+        let at = |name: &str| AttributePath::new("disks").key(slot.as_str()).attribute(name);
+        if had.is_null() {
+            continue;
+        }
+        let size = |disk: &Value| disk.attr("size").as_str().and_then(|size| size.parse::<federation::Bytes>().ok());
+        if let (Some(new), Some(old)) = (size(disk), size(had)) {
+            if new < old {
+                let detail = format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
+                diags.error_at(at("size"), "A disk can't shrink", detail);
+            }
+        }
+        for name in ["storage", "format"] {
+            if !moving && differs(disk.attr(name), had.attr(name)) && !had.attr(name).is_null() {
+                let detail = format!("{slot}: moving a volume inside its cluster is not supported yet; move it in Proxmox VE.");
+                diags.error_at(at(name), format!("{name} can't change in place"), detail);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Owns ReadResource and ImportResourceState of a virtual machine.
+use operations::{Found, Guest};
+use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
+
+use super::{apply::record, state::state};
+use crate::failures::report;
+use crate::placing::Ready;
+use crate::values::text;
+
+/// Private data of an imported machine until its first plan: all its slots are in state, configured or not.
+const IMPORTED: &[u8] = b"{\"imported\":true}";
+
+/// Refreshes a machine. It is gone only where that can be said for sure; else it stays as it was, with a warning.
+pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
+    let as_it_was = ReadResponse { new_state: req.current_state.clone(), private: req.private.clone() };
+    let name = text(&req.current_state, "name").unwrap_or_default();
+    let Some(ready) = ready else {
+        diags.warning("Machines are not refreshed", "The provider block holds values that are not known yet.");
+        return as_it_was;
+    };
+    let Some(record) = record(&req.current_state) else {
+        diags.error("State can't be read", format!("{name}: it lacks the cluster, VMID or UUID of the machine. Import it again."));
+        return as_it_was;
+    };
+    match ready.fleet.find(&record).await {
+        Found::Here(guest) => {
+            unfinished(&guest, &name, diags);
+            ReadResponse { new_state: refreshed(ready, &guest, &req), private: req.private }
+        }
+        Found::Elsewhere(guest) => {
+            diags.warning(
+                format!("Virtual machine {name} was moved by somebody else"),
+                format!("State had it on {}; it runs on {} now, and is followed there.", record.cluster, guest.place),
+            );
+            ReadResponse { new_state: refreshed(ready, &guest, &req), private: req.private }
+        }
+        Found::Gone => ReadResponse { new_state: Value::Null, private: Vec::new() },
+        Found::Unsure(why) => {
+            // The same summary for every machine of a cluster, so that core groups them.
+            diags.warning(format!("Machines of cluster {} are not refreshed", record.cluster), format!("{name}: {why}"));
+            as_it_was
+        }
+    }
+}
+
+fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> Value {
+    let facts = ready.fleet.facts(guest.place.cluster.as_str());
+    state(guest, &facts, &req.current_state, req.private == IMPORTED)
+}
+
+fn unfinished(guest: &Guest, name: &str, diags: &mut Diagnostics) {
+    let Some(journal) = &guest.operation else { return };
+    let will = if journal.is_live() { "Apply finishes it." } else { "Apply finishes it or takes it back." };
+    diags.warning(
+        format!("Virtual machine {name} has an unfinished operation"),
+        format!("{} (operation {}, held by {}). {will}", journal.in_words(), journal.op, journal.holder.run),
+    );
+}
+
+/// Imports a machine by `cluster/vmid`, UUID, or a name that is unique in the federation.
+pub(crate) async fn import(ready: Option<&Ready>, id: &str, diags: &mut Diagnostics) -> Vec<ImportedResource> {
+    let Some(ready) = ready else {
+        diags.error("Unable to import", "The provider block holds values that are not known yet.");
+        return Vec::new();
+    };
+    match ready.fleet.import(id).await {
+        Ok(guest) => {
+            let facts = ready.fleet.facts(guest.place.cluster.as_str());
+            let placement = format!("imported from {}", guest.place.cluster);
+            let state = state(&guest, &facts, &Value::Null, true).with_attr("placement", placement);
+            vec![ImportedResource { type_name: super::TYPE.to_owned(), state, private: IMPORTED.to_vec() }]
+        }
+        Err(failure) => {
+            report(&failure, diags);
+            Vec::new()
+        }
+    }
+}

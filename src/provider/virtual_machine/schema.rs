@@ -1,0 +1,203 @@
+//! Owns the shape of `moxxie_virtual_machine` (schema.md) and the defaults of its attributes.
+use protocol::{Attribute, NestingMode, Schema, Type, Value};
+
+/// The schema, in the order the documentation shows it.
+pub(crate) fn schema() -> Schema {
+    let mut attributes = placement();
+    attributes.extend(hardware());
+    attributes.extend(behaviour());
+    attributes.extend(results());
+    Schema::new(
+        "A virtual machine on one of the federation's clusters. Its pool places it: `plan` computes the cluster and shows \
+         it, with the reason, in `cluster` and `placement`. A change of `cluster` or `pool` moves it by backup and \
+         restore; nothing here ever requires replacement.",
+        attributes,
+    )
+}
+
+fn placement() -> Vec<Attribute> {
+    vec![
+        Attribute::string("name").required().describe(
+            "Name, a DNS name. Unique within the pool. A trailing number (`web-7`) is its place in the pool's spread.",
+        ),
+        Attribute::string("pool")
+            .optional()
+            .describe("Resource pool that places the machine. One of `pool` and `cluster` must be set; both may be."),
+        Attribute::string("cluster").optional().computed().describe(
+            "Cluster. Set it to pin the machine; leave it out and the pool's policy decides at plan. Changing it moves \
+             the machine.",
+        ),
+        Attribute::string("node").optional().computed().describe(
+            "Node inside the cluster. Chosen at apply unless set; a move by HA or by hand inside the cluster is not drift \
+             unless it is set. Read at create and move only.",
+        ),
+        Attribute::number("ordinal")
+            .optional()
+            .describe("Place in the pool's spread for names without a trailing number, from 1."),
+        Attribute::string("location")
+            .optional()
+            .describe("Wanted location, for pools with strategy `geographic`: a city, a country, or `latitude,longitude`."),
+        Attribute::number("vmid").optional().computed().describe(
+            "VMID, 100 to 999999999. The cluster's next free one unless set. A move keeps it; it can only change together \
+             with `cluster`.",
+        ),
+    ]
+}
+
+fn hardware() -> Vec<Attribute> {
+    let cpu = vec![
+        default(Attribute::number("cores"), "Cores per socket, from 1 (1). A running machine takes it at its next restart."),
+        default(Attribute::number("sockets"), "Sockets, from 1 (1). A running machine takes it at its next restart."),
+        default(Attribute::string("type"), "CPU model (`x86-64-v2-AES`). A running machine takes it at its next restart."),
+    ];
+    let disk = vec![
+        Attribute::string("size")
+            .required()
+            .describe("Size, in whole MiB: `40GB`, `40GiB` and `40G` are all 40 × 2³⁰ bytes. It can grow in place, never shrink."),
+        Attribute::string("storage").optional().computed().describe(
+            "Storage, by its federation name: a key of the cluster's `storage_classes`, or a storage's own name. The \
+             cluster's primary storage unless set.",
+        ),
+        Attribute::string("format").optional().computed().describe("`raw`, `qcow2` or `vmdk`; the storage's own unless set."),
+        default(Attribute::bool("ssd"), "Whether the guest sees an SSD (false)."),
+        default(Attribute::bool("discard"), "Whether the guest's discards free space (false)."),
+        default(Attribute::bool("backup"), "Whether backups, and so moves, include it (true)."),
+        Attribute::string("volume").computed().describe("Proxmox VE's volume, for example `ceph-pool:vm-100-disk-0`."),
+    ];
+    let nic = vec![
+        Attribute::string("network")
+            .optional()
+            .describe("Network, by its federation name: a key of the cluster's `networks`. Either this or `bridge`."),
+        Attribute::string("bridge").optional().computed().describe("Bridge. What the network became where `network` is set."),
+        Attribute::number("vlan").optional().computed().describe("VLAN tag, 1 to 4094. What the network became where `network` is set."),
+        default(Attribute::string("model"), "Model (`virtio`): `virtio`, `e1000`, `e1000e`, `rtl8139` or `vmxnet3`."),
+        Attribute::string("mac").optional().computed().describe("MAC address. Proxmox VE's choice unless set; a move keeps it."),
+        default(Attribute::bool("firewall"), "Whether Proxmox VE's firewall filters it (false)."),
+    ];
+    vec![
+        Attribute::nested("cpu", NestingMode::Single, cpu).optional().computed().describe("Processor."),
+        default(Attribute::string("memory"), "Memory, in whole MiB (`2GiB`). A running machine takes it at its next restart."),
+        Attribute::nested("disks", NestingMode::Map, disk).optional().computed().describe(
+            "Disks by slot: `scsi0` to `scsi30`, `virtio0` to `virtio15`, `sata0` to `sata5`, `ide0` to `ide3`. Only slots \
+             named here are managed; taking one out detaches its volume, which stays as Proxmox VE's `unusedN`.",
+        ),
+        Attribute::nested("network_devices", NestingMode::Map, nic)
+            .optional()
+            .computed()
+            .describe("Network devices by slot, `net0` to `net31`. Only slots named here are managed."),
+        Attribute::string("bios").optional().computed().describe("`seabios` (default) or `ovmf`. Read at create only."),
+        Attribute::string("machine").optional().computed().describe("Machine type, for example `q35`. Read at create only."),
+    ]
+}
+
+fn behaviour() -> Vec<Attribute> {
+    let migration = vec![
+        default(Attribute::string("method"), "`backup-restore` (the default; the only one that works today)."),
+        default(
+            Attribute::string("source"),
+            "What becomes of the source: `keep` (the default: stopped and fenced until `keep_source` is over) or `delete`.",
+        ),
+        default(Attribute::string("keep_source"), "How long a kept source stays (`7d`)."),
+        default(Attribute::string("keep_archive"), "How long the archive of the move stays (`7d`)."),
+        default(Attribute::string("shutdown_timeout"), "How long the guest may take to shut down (`10m`)."),
+        default(Attribute::bool("force_stop"), "Whether a guest that doesn't shut down in time is stopped hard (false)."),
+        Attribute::new("accept_loss", Type::set(Type::String)).optional().computed().describe(
+            "What a move may drop: `snapshots`, `excluded-disks` (disks with `backup = false`), `unused-disks`, \
+             `pending-changes`. Without it such a machine is not moved.",
+        ),
+    ];
+    let timeouts = ["create", "update", "delete"]
+        .map(|name| Attribute::string(name).optional().describe("Longest time for the whole step, for example `2h`."));
+    vec![
+        Attribute::new("tags", Type::set(Type::String))
+            .optional()
+            .computed()
+            .describe("Tags, in lower case. Left alone where not set."),
+        Attribute::string("description").optional().computed().describe("Notes. Left alone where not set."),
+        default(Attribute::bool("started"), "Whether it runs (true)."),
+        default(Attribute::bool("on_boot"), "Whether it starts with its node (true)."),
+        default(Attribute::bool("protection"), "Whether Proxmox VE refuses to remove it (false); then `destroy` refuses too."),
+        default(Attribute::bool("agent"), "Whether the QEMU guest agent is used (false)."),
+        Attribute::nested("migration", NestingMode::Single, migration)
+            .optional()
+            .describe("How it moves. Lives in configuration only: changing it calls no cluster."),
+        Attribute::nested("timeouts", NestingMode::Single, timeouts.into())
+            .optional()
+            .describe("Longest times. Lives in configuration only."),
+    ]
+}
+
+fn results() -> Vec<Attribute> {
+    let retired = vec![
+        Attribute::string("cluster").computed().describe("Cluster."),
+        Attribute::number("vmid").computed().describe("VMID."),
+        Attribute::string("until").computed().describe("When it expires, RFC 3339, by the cluster's clock."),
+    ];
+    vec![
+        Attribute::string("id").computed().describe("SMBIOS UUID. Stays the same in a move."),
+        Attribute::string("placement").computed().describe("Why it is on its cluster, in words."),
+        Attribute::string("operation").computed().describe(
+            "Unfinished business, null when there is none: a move or create that was interrupted, or a retired copy past its \
+             date. Apply finishes it or takes it back.",
+        ),
+        Attribute::nested("retired_copies", NestingMode::List, retired)
+            .computed()
+            .describe("Fenced sources of earlier moves. They go with the machine, or when their time is over."),
+    ]
+}
+
+fn default(attribute: Attribute, text: &str) -> Attribute {
+    attribute.optional().computed().describe(text)
+}
+
+/// What an attribute is planned as where the configuration doesn't set it.
+pub(crate) mod defaults {
+    use super::Value;
+
+    /// CPU cores per socket.
+    pub(crate) const CORES: u32 = 1;
+    /// CPU sockets.
+    pub(crate) const SOCKETS: u32 = 1;
+    /// CPU model.
+    pub(crate) const CPU_TYPE: &str = "x86-64-v2-AES";
+    /// Memory.
+    pub(crate) const MEMORY: &str = "2GiB";
+    /// Model of a network device.
+    pub(crate) const NIC_MODEL: &str = "virtio";
+
+    /// `cpu`, wholly default.
+    pub(crate) fn cpu(name: &str) -> Value {
+        match name {
+            "cores" => CORES.into(),
+            "sockets" => SOCKETS.into(),
+            _ => CPU_TYPE.into(),
+        }
+    }
+
+    /// Leaves of a disk.
+    pub(crate) fn disk(name: &str) -> Value {
+        (name == "backup").into()
+    }
+
+    /// Leaves of a network device.
+    pub(crate) fn nic(name: &str) -> Value {
+        if name == "model" { NIC_MODEL.into() } else { false.into() }
+    }
+
+    /// Leaves of `migration`.
+    pub(crate) fn migration(name: &str) -> Value {
+        match name {
+            "method" => "backup-restore".into(),
+            "source" => "keep".into(),
+            "keep_source" | "keep_archive" => "7d".into(),
+            "shutdown_timeout" => "10m".into(),
+            "force_stop" => false.into(),
+            _ => Value::Set(Vec::new()),
+        }
+    }
+
+    /// Truth values at the top.
+    pub(crate) fn flag(name: &str) -> Value {
+        matches!(name, "started" | "on_boot").into()
+    }
+}
