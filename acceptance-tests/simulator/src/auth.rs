@@ -13,11 +13,16 @@ const TICKET_SECONDS: i64 = 7200;
 /// Who sent the request, or why nobody did.
 pub(crate) fn identify(st: &State, cluster: &str, request: &Incoming, path: &str) -> Result<Auth, ApiError> {
     let c = st.cluster(cluster);
-    if path == "/access/ticket" {
-        return Ok(Auth::default());
-    }
     let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok());
     let authorization = header("authorization").unwrap_or_default();
+    if path == "/access/ticket" {
+        // Nobody is asked who they are here, but a token is noticed (and refused later).
+        let id = authorization.strip_prefix("PVEAPIToken=").and_then(|token| token.split('=').next());
+        let named = id.and_then(|id| id.split_once('!'));
+        return Ok(named
+            .map(|(user, token)| Auth { user: user.to_owned(), token: Some(token.to_owned()) })
+            .unwrap_or_default());
+    }
     let cookie = header("cookie")
         .and_then(|all| all.split(';').find_map(|one| one.trim().strip_prefix("PVEAuthCookie=")))
         .or_else(|| authorization.strip_prefix("PVEAuthCookie="));

@@ -68,6 +68,14 @@ impl Clock {
         }
     }
 
+    /// Real time that a time of the clusters takes.
+    pub(crate) fn real(&self, time: Duration) -> Duration {
+        match self.pace {
+            Pace::Stepped => Duration::ZERO,
+            Pace::Wall { scale } => time.div_f64(scale.max(0.001)),
+        }
+    }
+
     /// Moves to an instant; never back.
     pub(crate) fn set(&mut self, to: Millis) {
         self.now = self.now.max(to);

@@ -261,11 +261,13 @@ pub(crate) fn remove(call: &mut Call<'_>) -> Answer {
     }));
     let upid = call.st.spawn(
         &cluster,
-        &node,
-        "imgdel",
-        &format!("{id}@{}", call.params["storage"]),
-        &user,
-        100,
+        crate::tasks::New {
+            node: &node,
+            kind: "imgdel",
+            id: &format!("{id}@{}", call.params["storage"]),
+            user: &user,
+            delay_ms: 100,
+        },
         Box::new(work),
     );
     Ok(json!(upid).into())

@@ -176,7 +176,11 @@ pub(crate) fn round(st: &mut State, cluster: &str) {
     }
     for (node, vmid) in start {
         let work = crate::qemu::power::start_work(&node, vmid);
-        st.spawn(cluster, &node, "qmstart", &vmid.to_string(), "root@pam", 100, work);
+        st.spawn(
+            cluster,
+            crate::tasks::New { node: &node, kind: "qmstart", id: &vmid.to_string(), user: "root@pam", delay_ms: 100 },
+            work,
+        );
     }
     for vmid in kill {
         st.power_off(cluster, vmid);

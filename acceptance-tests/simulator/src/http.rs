@@ -229,6 +229,16 @@ pub(crate) fn serve(st: &mut State, cluster: &str, request: &Incoming) -> Verdic
     let path = format!("/{}", parts.join("/"));
     st.event();
     st.look(step_of(&request.method, &path));
+    let c = st.cluster(cluster);
+    let dead = match &request.node {
+        Some(node) => c.nodes.get(node).is_none_or(|facts| !facts.online),
+        None => c.entry().is_none(),
+    };
+    if dead {
+        // Nobody is there to answer, or to count the call; looking again takes a client its time.
+        st.look(Duration::from_secs(3));
+        return Verdict::Drop;
+    }
     let decoded = decode(request);
     let params = decoded.as_ref().cloned().unwrap_or_default();
     let auth = crate::auth::identify(st, cluster, request, &path);
@@ -315,7 +325,7 @@ fn dispatch(
             ));
         }
     }
-    permit(c, endpoint, &auth, &params)?;
+    permit(c, endpoint, &format!("/{}", parts.join("/")), &auth, &params)?;
     let entry = request.node.clone().or_else(|| c.entry().map(str::to_owned)).unwrap_or_default();
     if let Some(name) = endpoint.proxyto.as_ref() {
         if params.get(name).is_some_and(|node| node == "localhost") {
@@ -346,11 +356,12 @@ fn dispatch(
 fn permit(
     cluster: &Cluster,
     endpoint: &Endpoint,
+    path: &str,
     auth: &Auth,
     params: &BTreeMap<String, String>,
 ) -> Result<(), ApiError> {
     if auth.token.is_some() && !endpoint.allowtoken {
-        let place = format!("URI '{}' not available with API token, need proper ticket.\n", endpoint.path);
+        let place = format!("URI '{path}' not available with API token, need proper ticket.\n");
         return Err(ApiError::forbid(&place));
     }
     if auth.is_root() {
@@ -392,7 +403,7 @@ fn render(st: &State, answer: Answer, protected: bool) -> Outgoing {
             out.close = true;
             out.protected = false;
             if error.code == 401 && !st.clock.is_stepped() {
-                out.delay = Duration::from_secs(3);
+                out.delay = st.clock.real(Duration::from_secs(3));
             }
             match error.body {
                 Body::Empty => out.content_type = "",

@@ -278,7 +278,11 @@ impl ClusterHandle {
         let mut st = self.lock();
         let node = st.cluster(&self.name).vms.get(&vmid).map(|vm| vm.node.clone());
         let Some(node) = node else { return Err(SimulatorError(format!("no VM {vmid}"))) };
-        let upid = st.spawn(&self.name, &node, kind, &vmid.to_string(), "root@pam", 0, work(&node));
+        let upid = st.spawn(
+            &self.name,
+            crate::tasks::New { node: &node, kind, id: &vmid.to_string(), user: "root@pam", delay_ms: 0 },
+            work(&node),
+        );
         let now = st.now();
         st.run_until(now);
         let exit = st.cluster(&self.name).tasks.iter().find(|task| task.upid == upid).and_then(|t| t.exit.clone());

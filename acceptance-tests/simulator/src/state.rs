@@ -319,6 +319,12 @@ impl Cluster {
         }
     }
 
+    /// A majority of the nodes must be on.
+    pub(crate) fn count_votes(&mut self) {
+        let online = self.nodes.values().filter(|node| node.online).count();
+        self.quorate = online * 2 > self.nodes.len();
+    }
+
     /// `500 cluster not ready - no quorum?`
     pub(crate) fn need_quorum(&self) -> Result<(), ApiError> {
         if self.quorate { Ok(()) } else { Err(ApiError::die("cluster not ready - no quorum?")) }

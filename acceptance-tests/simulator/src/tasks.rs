@@ -131,18 +131,22 @@ impl Task {
     }
 }
 
+/// A worker to be forked.
+pub(crate) struct New<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) kind: &'a str,
+    /// Usually the vmid.
+    pub(crate) id: &'a str,
+    /// `user@realm` or `user@realm!token`.
+    pub(crate) user: &'a str,
+    /// Until its first step.
+    pub(crate) delay_ms: u64,
+}
+
 impl State {
     /// Forks a worker. Its first step is due after `delay`.
-    pub(crate) fn spawn(
-        &mut self,
-        cluster: &str,
-        node: &str,
-        kind: &str,
-        id: &str,
-        user: &str,
-        delay_ms: u64,
-        work: Box<dyn Work>,
-    ) -> String {
+    pub(crate) fn spawn(&mut self, cluster: &str, new: New<'_>, work: Box<dyn Work>) -> String {
+        let New { node, kind, id, user, delay_ms } = new;
         let now = self.now();
         let sabotage = self.faults.take_sabotage();
         let c = self.cluster_mut(cluster);

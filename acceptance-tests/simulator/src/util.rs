@@ -121,7 +121,7 @@ pub(crate) fn percent_decode(text: &str, plus: bool) -> String {
 /// How PVE keeps the notes in a configuration file.
 pub(crate) fn percent_encode_notes(text: &str) -> String {
     text.bytes()
-        .map(|b| if b == b'%' || b < 0x20 || b >= 0x7f { format!("%{b:02X}") } else { char::from(b).to_string() })
+        .map(|b| if b == b'%' || !(0x20..0x7f).contains(&b) { format!("%{b:02X}") } else { char::from(b).to_string() })
         .collect()
 }
 

@@ -123,7 +123,12 @@ pub(crate) fn post(call: &mut Call<'_>, volid: String, given: BTreeMap<String, S
         command: String::new(),
     };
     let user = call.user();
-    Ok(json!(call.st.spawn(&cluster, &node, "qmrestore", &vmid.to_string(), &user, 200, Box::new(work))).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "qmrestore", id: &vmid.to_string(), user: &user, delay_ms: 200 },
+        Box::new(work)
+    ))
+    .into())
 }
 
 struct Restore {
@@ -365,7 +370,17 @@ impl Restore {
             // Its failure shows in a task of its own (§17.3).
             st.say(at, "Execute autostart");
             let work = crate::qemu::power::start_work(&self.node, self.vmid);
-            st.spawn(&cluster, &self.node, "qmstart", &self.vmid.to_string(), &self.auth.id(), 500, work);
+            st.spawn(
+                &cluster,
+                crate::tasks::New {
+                    node: &self.node,
+                    kind: "qmstart",
+                    id: &self.vmid.to_string(),
+                    user: &self.auth.id(),
+                    delay_ms: 500,
+                },
+                work,
+            );
         }
         Ok(())
     }

@@ -81,7 +81,12 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
     };
     let id = if vmids.len() == 1 { vmids[0].to_string() } else { String::new() };
     let (cluster, user) = (call.cluster.clone(), call.user());
-    Ok(json!(call.st.spawn(&cluster, &node, "vzdump", &id, &user, 100, Box::new(work))).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "vzdump", id: &id, user: &user, delay_ms: 100 },
+        Box::new(work)
+    ))
+    .into())
 }
 
 fn command_line(call: &Call<'_>) -> String {
@@ -189,7 +194,7 @@ impl Vzdump {
             return Step::End(Outcome::Vanish);
         };
         if node.vzdump.is_some_and(|holder| holder != at.index) {
-            let since = *self.waiting_since.get_or_insert_with(|| now);
+            let since = *self.waiting_since.get_or_insert(now);
             if since == now {
                 self.info(st, at, "trying to get global lock - waiting...");
             }

@@ -124,7 +124,11 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
         apply(st, &cluster, &on, vmid, change)
     }));
     let user = call.user();
-    let upid = call.st.spawn(&cluster, &node, "qmconfig", &vmid.to_string(), &user, 100, Box::new(work));
+    let upid = call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "qmconfig", id: &vmid.to_string(), user: &user, delay_ms: 100 },
+        Box::new(work),
+    );
     Ok(json!(upid).into())
 }
 
@@ -323,6 +327,10 @@ pub(crate) fn resize(call: &mut Call<'_>) -> Answer {
         Ok(())
     }));
     let user = call.user();
-    let upid = call.st.spawn(&cluster, &node, "resize", &vmid.to_string(), &user, 100, Box::new(work));
+    let upid = call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "resize", id: &vmid.to_string(), user: &user, delay_ms: 100 },
+        Box::new(work),
+    );
     Ok(json!(upid).into())
 }

@@ -55,7 +55,12 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
     stub(call.st, &call.cluster.clone(), &node, vmid);
     let work = Create { node: node.clone(), vmid, given, pool, start: call.flag("start") };
     let (cluster, user) = (call.cluster.clone(), call.user());
-    Ok(json!(call.st.spawn(&cluster, &node, "qmcreate", &vmid.to_string(), &user, 200, Box::new(work))).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "qmcreate", id: &vmid.to_string(), user: &user, delay_ms: 200 },
+        Box::new(work)
+    ))
+    .into())
 }
 
 /// The check is cluster-wide.
@@ -162,7 +167,17 @@ impl Work for Create {
             st.say(at, "Execute autostart");
             let user = st.task(at).map(|task| task.user.clone()).unwrap_or_default();
             let work = crate::qemu::power::start_work(&self.node, self.vmid);
-            st.spawn(&cluster, &self.node, "qmstart", &self.vmid.to_string(), &user, 500, work);
+            st.spawn(
+                &cluster,
+                crate::tasks::New {
+                    node: &self.node,
+                    kind: "qmstart",
+                    id: &self.vmid.to_string(),
+                    user: &user,
+                    delay_ms: 500,
+                },
+                work,
+            );
         }
         Step::ok()
     }

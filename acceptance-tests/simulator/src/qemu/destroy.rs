@@ -32,7 +32,12 @@ pub(crate) fn delete(call: &mut Call<'_>) -> Answer {
     let on = node.clone();
     let work = Destroy { node: on, vmid, purge, unreferenced };
     let user = call.user();
-    Ok(json!(call.st.spawn(&cluster, &node, "qmdestroy", &vmid.to_string(), &user, 300, Box::new(work))).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "qmdestroy", id: &vmid.to_string(), user: &user, delay_ms: 300 },
+        Box::new(work)
+    ))
+    .into())
 }
 
 struct Destroy {

@@ -69,7 +69,12 @@ pub(crate) fn clone(call: &mut Call<'_>) -> Answer {
     }));
     let bytes: u64 = 1_000;
     let user = call.user();
-    Ok(json!(call.st.spawn(&cluster, &node, "qmclone", &vmid.to_string(), &user, bytes, Box::new(work))).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "qmclone", id: &vmid.to_string(), user: &user, delay_ms: bytes },
+        Box::new(work)
+    ))
+    .into())
 }
 
 struct Copy<'a> {
@@ -161,7 +166,12 @@ pub(crate) fn template(call: &mut Call<'_>) -> Answer {
         Ok(())
     }));
     let user = call.user();
-    Ok(json!(call.st.spawn(&cluster, &node, "qmtemplate", &vmid.to_string(), &user, 200, Box::new(work))).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "qmtemplate", id: &vmid.to_string(), user: &user, delay_ms: 200 },
+        Box::new(work)
+    ))
+    .into())
 }
 
 /// `POST …/move_disk` to another storage.
@@ -204,5 +214,10 @@ pub(crate) fn move_disk(call: &mut Call<'_>) -> Answer {
         Ok(())
     }));
     let user = call.user();
-    Ok(json!(call.st.spawn(&cluster, &node, "qmmove", &vmid.to_string(), &user, 500, Box::new(work))).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind: "qmmove", id: &vmid.to_string(), user: &user, delay_ms: 500 },
+        Box::new(work)
+    ))
+    .into())
 }

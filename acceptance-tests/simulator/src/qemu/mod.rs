@@ -140,6 +140,7 @@ impl State {
         facts.online = false;
         facts.back_at = None;
         facts.vzdump = None;
+        c.count_votes();
         let guests: Vec<u32> = c.vms.values().filter(|vm| vm.node == node).map(|vm| vm.vmid).collect();
         let tasks: Vec<usize> =
             c.tasks.iter().enumerate().filter(|(_, t)| t.node == node && t.is_running()).map(|(i, _)| i).collect();
@@ -168,6 +169,7 @@ impl State {
         facts.online = true;
         facts.back_at = None;
         facts.since = now;
+        c.count_votes();
         let mut start = Vec::new();
         for vm in c.vms.values_mut().filter(|vm| vm.node == node && !vm.flag("template")) {
             if vm.lock() == Some("backup") {
@@ -179,7 +181,11 @@ impl State {
         }
         for vmid in start {
             let work = power::start_work(node, vmid);
-            self.spawn(cluster, node, "qmstart", &vmid.to_string(), "root@pam", 1000, work);
+            self.spawn(
+                cluster,
+                crate::tasks::New { node, kind: "qmstart", id: &vmid.to_string(), user: "root@pam", delay_ms: 1000 },
+                work,
+            );
         }
     }
 }

@@ -93,12 +93,21 @@ fn through_ha(call: &mut Call<'_>, kind: &str, state: &'static str) -> Option<St
         }
         Ok(())
     }));
-    Some(call.st.spawn(&cluster, &node, kind, &vmid.to_string(), &user, 100, Box::new(work)))
+    Some(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind, id: &vmid.to_string(), user: &user, delay_ms: 100 },
+        Box::new(work),
+    ))
 }
 
 fn spawn(call: &mut Call<'_>, kind: &str, delay: u64, work: Box<dyn Work>) -> Answer {
     let (cluster, node, vmid, user) = (call.cluster.clone(), call.node(), call.vmid(), call.user());
-    Ok(json!(call.st.spawn(&cluster, &node, kind, &vmid.to_string(), &user, delay, work)).into())
+    Ok(json!(call.st.spawn(
+        &cluster,
+        crate::tasks::New { node: &node, kind, id: &vmid.to_string(), user: &user, delay_ms: delay },
+        work
+    ))
+    .into())
 }
 
 /// `POST …/status/start`

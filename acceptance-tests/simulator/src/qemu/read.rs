@@ -52,9 +52,6 @@ pub(crate) fn config(call: &mut Call<'_>) -> Answer {
         }
     }
     let mut out: Map<_, _> = conf.iter().map(|(key, value)| (key.clone(), shown(key, value))).collect();
-    if let Some(notes) = conf.get("description") {
-        out.insert("description".to_owned(), json!(format!("{notes}\n")));
-    }
     out.insert("digest".to_owned(), json!(vm.digest()));
     Ok(Value::Object(out).into())
 }

@@ -1,0 +1,98 @@
+//! What a token may see and do.
+#![allow(missing_docs)]
+
+mod support;
+
+use support::{Api, guest, shared_images, three_sites};
+
+/// pve-behaviour.md §17.p1, §16.13: what the least-privilege token is not shown.
+#[tokio::test]
+async fn a_small_token_sees_little() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", Some("production-pool"), false)).expect("a guest");
+    prod.create_vm(&guest(200, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let app = Api::new(&prod, Some("app"));
+    app.get("/cluster/status").await.refused(403, "Permission check failed (/, Sys.Audit)");
+    let options = app.get("/cluster/options").await.data();
+    assert_eq!(options.as_object().expect("a map").keys().collect::<Vec<_>>(), ["allowed-tags"]);
+    let seen = app.get("/cluster/resources").await.data();
+    let seen = seen.as_array().expect("a list");
+    assert!(seen.iter().any(|entry| entry["vmid"] == 100));
+    assert!(!seen.iter().any(|entry| entry["vmid"] == 200));
+    let node = seen.iter().find(|entry| entry["type"] == "node").expect("a node");
+    assert!(node.get("maxmem").is_none());
+    assert_eq!(app.get("/nodes/ws1/qemu/200/config").await.status, 403);
+}
+
+/// pve-behaviour.md §17.p2, §17.p3: rights to an archive come through a VM of that id.
+#[tokio::test]
+async fn rights_to_an_archive_come_through_its_vm() {
+    let sim = three_sites().await;
+    let (prod, dr) = (sim.cluster("worldstream-prod"), sim.cluster("databarn-dr"));
+    prod.create_vm(&guest(400, "ws1", "ceph-pool", Some("production-pool"), false)).expect("a guest");
+    let (a, b) = (Api::new(&prod, Some("app")), Api::new(&dr, Some("app")));
+    let dump = a.post("/nodes/ws1/vzdump", &[("vmid", "400"), ("storage", "transfer"), ("compress", "zstd")]).await;
+    assert_eq!(a.wait(&dump).await, "OK");
+    let volid = prod.archives("transfer")[0].volid.clone();
+    let extract = format!("vzdump/extractconfig?volume={}", volid.replace(':', "%3A"));
+    let text = a.get(&format!("/nodes/ws1/{extract}")).await.data();
+    assert!(text.as_str().expect("text").contains("#qmdump#map:scsi0:drive-scsi0:ceph-pool:raw:"));
+    b.get(&format!("/nodes/db1/{extract}")).await.refused(403, "Permission check failed (/vms/400, VM.Backup)");
+    let destroy = a.delete("/nodes/ws1/qemu/400").await;
+    assert_eq!(a.wait(&destroy).await, "OK");
+    a.delete(&format!("/nodes/ws1/storage/transfer/content/{volid}"))
+        .await
+        .refused(403, "Permission check failed (/vms/400, VM.Backup)");
+}
+
+/// pve-behaviour.md §17.p4: a pool's own comment and members are not the app team's.
+#[tokio::test]
+async fn the_pool_itself_is_not_the_teams() {
+    let sim = three_sites().await;
+    let app = Api::new(&sim.cluster("worldstream-prod"), Some("app"));
+    app.put("/pools", &[("poolid", "production-pool"), ("comment", "x")])
+        .await
+        .refused(403, "Permission check failed (/pool/production-pool, Pool.Allocate)");
+}
+
+/// pve-behaviour.md §16.9, §17.f9 (D7): mapped NICs in the call, and an original vmid that is somebody else's.
+#[tokio::test]
+async fn a_restore_is_checked_with_its_overrides() {
+    let sim = shared_images().await;
+    let (east, west) = (sim.cluster("east"), sim.cluster("west"));
+    let mut spec = guest(300, "e1", "fast", Some("team"), false);
+    spec.config.insert("net0".into(), "virtio,bridge=vmbr7".into());
+    east.create_vm(&spec).expect("a guest");
+    let (a, b) = (Api::new(&east, Some("app")), Api::new(&west, Some("app")));
+    let dump = a.post("/nodes/e1/vzdump", &[("vmid", "300"), ("storage", "transfer"), ("compress", "zstd")]).await;
+    assert_eq!(a.wait(&dump).await, "OK");
+    let volid = east.archives("transfer")[0].volid.clone();
+    let form = [("vmid", "300"), ("archive", volid.as_str()), ("storage", "fast"), ("pool", "team")];
+    let mut mapped = form.to_vec();
+    mapped.push(("net0", "virtio,bridge=vmbr0"));
+    let done = b.post("/nodes/w1/qemu", &mapped).await;
+    assert_eq!(b.wait(&done).await, "OK", "{:?}", b.log(&done).await);
+    assert!(west.vm(300).expect("there").config["net0"].ends_with("bridge=vmbr0"));
+}
+
+/// pve-behaviour.md §17.c8: root-only keys and their odd texts.
+#[tokio::test]
+async fn some_keys_are_roots() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let config = "/nodes/ws1/qemu/100/config";
+    api.put(config, &[("vmgenid", "1")]).await.refused(500, "only root can set 'vmgenid' config");
+    api.put(config, &[("serial0", "/dev/ttyS0")])
+        .await
+        .refused(500, "only root can modify 'serial0' config for real devices");
+    api.put(config, &[("hookscript", "local:snippets/x.sh")])
+        .await
+        .bad("hookscript", "script 'local:snippets/x.sh' does not exist");
+    let path = api.put(config, &[("scsi1", "/dev/sda")]).await;
+    assert!(path.reason.starts_with("Only root can pass arbitrary filesystem paths. at /usr/share/perl5/"), "{path:?}");
+    api.put(config, &[("delete", "lock"), ("skiplock", "1")]).await.bad("skiplock", "Only root may use this option.");
+    assert_eq!(api.put(config, &[("startup", "order=1")]).await.status, 200);
+}
