@@ -1,0 +1,315 @@
+//! Life of a VM: configuration, power, HA, pools, destruction.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use simulator::NodePower;
+use support::{Api, guest, three_sites};
+
+const ONE: &str = "/nodes/ws1/qemu/100";
+
+/// pve-behaviour.md §15.4, §17.f4: starting what is missing or locked is 200 and a failing task.
+#[tokio::test]
+async fn start_checks_in_the_task() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    let api = Api::new(&prod, Some("platform"));
+    let start = api.post("/nodes/ws1/qemu/999/status/start", &[]).await;
+    assert_eq!(api.wait(&start).await, "Configuration file 'nodes/ws1/qemu-server/999.conf' does not exist");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    prod.set_config(100, "lock", Some("migrate"));
+    let start = api.post(&format!("{ONE}/status/start"), &[]).await;
+    assert_eq!(api.wait(&start).await, "VM is locked (migrate)");
+    api.put(&format!("{ONE}/config"), &[("cores", "1")]).await.refused(500, "VM is locked (migrate)");
+    let destroy = api.delete(ONE).await;
+    assert_eq!(api.wait(&destroy).await, "VM is locked (migrate)");
+}
+
+/// pve-behaviour.md §17.f3: digest, protection, exists and running texts.
+#[tokio::test]
+async fn refusals_of_a_vm() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws2", "ceph-pool", None, true)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let one = "/nodes/ws2/qemu/100";
+    api.put(&format!("{one}/config"), &[("cores", "1"), ("digest", "0000")])
+        .await
+        .refused(500, "checksum mismatch (file change by other user?)");
+    api.delete(one).await.refused(500, "VM 100 is running - destroy failed");
+    api.post("/nodes/ws1/qemu", &[("vmid", "100")])
+        .await
+        .refused(500, "unable to create VM 100 - VM 100 already exists on node 'ws2'");
+    prod.stop(100);
+    assert_eq!(api.put(&format!("{one}/config"), &[("protection", "1")]).await.status, 200);
+    api.delete(one).await.refused(500, "can't remove VM 100 - protection mode enabled");
+    api.get("/cluster/nextid?vmid=100").await.bad("vmid", "VM 100 already exists");
+    assert_eq!(api.get("/cluster/nextid").await.data(), "101");
+}
+
+/// pve-behaviour.md §16.2, §17.d1: template as a fence; pending on a running VM, and `revert`.
+#[tokio::test]
+async fn template_is_a_fence() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let config = format!("{ONE}/config");
+    assert_eq!(api.put(&config, &[("template", "1")]).await.status, 200);
+    let current = api.get(&format!("{config}?current=1")).await.data();
+    assert!(current.get("template").is_none());
+    assert_eq!(api.get(&config).await.data()["template"], 1);
+    let pending = api.get(&format!("{ONE}/pending")).await.data();
+    assert!(pending.as_array().expect("a list").iter().any(|e| e["key"] == "template" && e["pending"] == 1));
+    assert_eq!(api.put(&config, &[("revert", "template")]).await.status, 200);
+    assert!(api.get(&config).await.data().get("template").is_none());
+    prod.stop(100);
+    let volid = prod.vm(100).expect("there").disks[0].volid.clone();
+    let digest = prod.vm(100).expect("there").digest;
+    let form = [("template", "1"), ("protection", "1"), ("onboot", "0"), ("digest", digest.as_str())];
+    assert_eq!(api.put(&config, &form).await.status, 200);
+    assert_eq!(prod.vm(100).expect("there").disks[0].volid, volid, "disks are not converted");
+    assert_eq!(prod.start(100).expect_err("refused").0, "you can't start a vm if it's a template");
+    assert_eq!(api.put(&config, &[("delete", "template,protection")]).await.status, 200);
+    prod.start(100).expect("starts");
+}
+
+/// pve-behaviour.md §15.8, §17.f10: /cluster/resources lags ten seconds in status and name, not in lock and tags.
+#[tokio::test]
+async fn resources_lag() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    let api = Api::new(&prod, Some("platform"));
+    let form = [("vmid", "100"), ("name", "fresh"), ("tags", "B,a"), ("scsi0", "ceph-pool:4"), ("start", "1")];
+    let create = api.post("/nodes/ws1/qemu", &form).await;
+    assert_eq!(api.wait(&create).await, "OK");
+    let of = |list: serde_json::Value| {
+        list.as_array().expect("a list").iter().find(|e| e["vmid"] == 100).cloned().expect("listed")
+    };
+    let young = of(api.get("/cluster/resources?type=vm").await.data());
+    assert_eq!((&young["status"], young.get("name")), (&"unknown".into(), None));
+    assert_eq!(young["tags"], "a;b");
+    sim.advance(Duration::from_secs(10));
+    let later = of(api.get("/cluster/resources?type=vm").await.data());
+    assert_eq!((&later["status"], &later["name"]), (&"running".into(), &"fresh".into()));
+    prod.stop(100);
+    assert_eq!(of(api.get("/cluster/resources?type=vm").await.data())["status"], "running");
+    assert_eq!(api.get(&format!("{ONE}/status/current")).await.data()["status"], "stopped");
+}
+
+/// pve-behaviour.md §17.c3: start=1 that fails is another task's failure.
+#[tokio::test]
+async fn autostart_fails_elsewhere() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    let api = Api::new(&prod, Some("platform"));
+    let form = [("vmid", "100"), ("net0", "virtio,bridge=vmbr9"), ("start", "1")];
+    let create = api.post("/nodes/ws1/qemu", &form).await;
+    assert_eq!(api.wait(&create).await, "OK");
+    assert!(api.log(&create).await.contains(&"Execute autostart".to_owned()));
+    sim.advance(Duration::from_secs(5));
+    let tasks = api.get("/nodes/ws1/tasks?vmid=100&typefilter=qmstart").await.data();
+    assert_eq!(tasks[0]["status"], "bridge 'vmbr9' does not exist");
+}
+
+/// pve-behaviour.md §15.9, §16.4: HA turns start and stop into requests, and starts what was stopped behind its back.
+#[tokio::test]
+async fn ha_acts_later() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    prod.set_ha(100, Some("started"));
+    let api = Api::new(&prod, Some("platform"));
+    prod.stop(100);
+    sim.advance(Duration::from_secs(12));
+    assert!(prod.vm(100).expect("there").running, "started again");
+    let stop = api.post(&format!("{ONE}/status/shutdown"), &[]).await;
+    assert!(stop.data().as_str().expect("a UPID").contains(":hastop:"));
+    assert_eq!(api.wait(&stop).await, "OK");
+    assert!(prod.vm(100).expect("there").running, "only asked for");
+    sim.advance(Duration::from_secs(12));
+    assert!(!prod.vm(100).expect("there").running);
+    api.delete(ONE).await.refused(500, "unable to remove VM 100 - used in HA resources and purge parameter not set.");
+    assert_eq!(api.put("/cluster/ha/resources/vm:100", &[("state", "ignored")]).await.status, 200);
+    let start = api.post(&format!("{ONE}/status/start"), &[]).await;
+    assert!(start.data().as_str().expect("a UPID").contains(":qmstart:"));
+    // A guest that ignores ACPI is killed at HA's deadline of a minute.
+    assert_eq!(api.wait(&start).await, "OK");
+    prod.set_ignores_shutdown(100, true);
+    assert_eq!(api.put("/cluster/ha/resources/vm:100", &[("state", "stopped")]).await.status, 200);
+    sim.advance(Duration::from_secs(50));
+    assert!(prod.vm(100).expect("there").running);
+    sim.advance(Duration::from_secs(40));
+    assert!(!prod.vm(100).expect("there").running);
+    // §17.c14
+    api.post("/cluster/ha/resources", &[("sid", "vm:999")])
+        .await
+        .refused(500, "resource 'vm:999' does not exist in cluster");
+}
+
+/// pve-behaviour.md §16.7: a booting node clears backup locks, not of templates, and starts what has onboot.
+#[tokio::test]
+async fn a_boot_clears_backup_locks() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    for (vmid, template) in [(100, "0"), (101, "1")] {
+        prod.create_vm(&guest(vmid, "ws1", "ceph-pool", None, false)).expect("a guest");
+        prod.set_config(vmid, "lock", Some("backup"));
+        prod.set_config(vmid, "onboot", Some("1"));
+        prod.set_config(vmid, "template", Some(template));
+    }
+    prod.power_node("ws1", NodePower::Reboot);
+    let api = Api::new(&prod, Some("platform"));
+    assert_eq!(api.get(&format!("{ONE}/config")).await.status, 595);
+    sim.advance(Duration::from_secs(90));
+    assert!(prod.vm(100).expect("there").running);
+    assert_eq!(prod.vm(101).expect("there").lock.as_deref(), Some("backup"));
+}
+
+/// pve-behaviour.md §15.13: without quorum reads work and writes are refused.
+#[tokio::test]
+async fn no_quorum_no_writes() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    prod.set_quorum(false);
+    let api = Api::new(&prod, Some("platform"));
+    assert_eq!(api.get("/cluster/status").await.data()[0]["quorate"], 0);
+    api.post("/nodes/ws1/qemu", &[("vmid", "101")]).await.refused(500, "cluster not ready - no quorum?");
+    api.post("/pools", &[("poolid", "x")]).await.refused(500, "cluster not ready - no quorum?");
+    let put = api.put(&format!("{ONE}/config"), &[("cores", "1")]).await;
+    assert!(put.reason.ends_with("Permission denied"), "{put:?}");
+    prod.set_quorum(true);
+    prod.power_node("ws2", NodePower::Off);
+    prod.power_node("ws3", NodePower::Off);
+    assert_eq!(api.get("/cluster/status").await.data()[0]["quorate"], 0, "one of three is no majority");
+}
+
+/// pve-behaviour.md §17.d2, §16.12, §17.f5, §17.c14: pools.
+#[tokio::test]
+async fn pools_are_created_once() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    let (api, app) = (Api::new(&prod, Some("platform")), Api::new(&prod, Some("app")));
+    app.post("/pools", &[("poolid", "moxxie-moves/a")])
+        .await
+        .refused(500, "create pool failed: parent 'moxxie-moves' of pool 'moxxie-moves/a' does not exist");
+    let racers = (0..6).map(|_| app.post("/pools", &[("poolid", "moxxie-moves")]));
+    let mut codes = Vec::new();
+    for racer in racers {
+        codes.push(racer.await.status);
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 500, 500, 500, 500, 500]);
+    app.post("/pools", &[("poolid", "moxxie-moves")])
+        .await
+        .refused(500, "create pool failed: pool 'moxxie-moves' already exists");
+    let comment = format!("line\n{}", "x".repeat(8000));
+    assert_eq!(app.post("/pools", &[("poolid", "moxxie-moves/a"), ("comment", &comment)]).await.status, 200);
+    app.delete("/pools?poolid=moxxie-moves")
+        .await
+        .refused(500, "delete pool failed: pool 'moxxie-moves' is not empty (contains pool 'moxxie-moves/a')");
+    assert_eq!(app.get("/pools?poolid=moxxie-moves/a").await.data()[0]["comment"], comment.as_str());
+    assert_eq!(app.put("/pools", &[("poolid", "moxxie-moves/a"), ("comment", "")]).await.status, 200);
+    assert!(app.get("/pools?poolid=moxxie-moves/a").await.data()[0].get("comment").is_none());
+    // The comment of a pool one may not audit (§16).
+    assert_eq!(api.put("/pools", &[("poolid", "development-pool")]).await.status, 500);
+    assert_eq!(api.post("/pools", &[("poolid", "secret"), ("comment", "seen")]).await.status, 200);
+    assert_eq!(app.get("/pools?poolid=secret").await.data()[0]["comment"], "seen");
+    assert_eq!(api.put("/pools", &[("poolid", "secret"), ("vms", "4711")]).await.status, 200);
+}
+
+/// pve-behaviour.md §16.1: datacenter options know no digest.
+#[tokio::test]
+async fn datacenter_options_have_no_digest() {
+    let sim = three_sites().await;
+    let api = Api::new(&sim.cluster("worldstream-prod"), Some("platform"));
+    assert!(api.get("/cluster/options").await.data().get("digest").is_none());
+    assert_eq!(api.put("/cluster/options", &[("digest", "x")]).await.status, 400);
+    assert_eq!(api.put("/cluster/options", &[("next-id", "lower=500,upper=600")]).await.status, 200);
+    assert_eq!(api.get("/cluster/nextid").await.data(), "500");
+}
+
+/// pve-behaviour.md §16.3: notes lose white space at their end; a clone copies notes, tags and onboot, not identity.
+#[tokio::test]
+async fn a_clone_copies_the_notes() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let form = [("description", "marker \n\n"), ("tags", "x"), ("onboot", "1")];
+    assert_eq!(api.put(&format!("{ONE}/config"), &form).await.status, 200);
+    assert_eq!(api.get(&format!("{ONE}/config")).await.data()["description"], "marker");
+    let clone = api.post(&format!("{ONE}/clone"), &[("newid", "101"), ("full", "1")]).await;
+    assert_eq!(api.wait(&clone).await, "OK");
+    let (old, new) = (prod.vm(100).expect("there"), prod.vm(101).expect("there"));
+    for key in ["description", "tags", "onboot"] {
+        assert_eq!(old.config[key], new.config[key]);
+    }
+    assert_eq!(old.disks[0].sha256, new.disks[0].sha256);
+    assert_ne!(old.uuid, new.uuid);
+    assert_ne!(old.config["net0"], new.config["net0"]);
+}
+
+/// pve-behaviour.md §16.5: a detached disk is kept as unused, and goes with its VM.
+#[tokio::test]
+async fn delete_frees_unused_disks() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    assert_eq!(api.put(&format!("{ONE}/config"), &[("delete", "scsi0")]).await.status, 200);
+    assert_eq!(prod.vm(100).expect("there").disks[0].slot, "unused0");
+    assert_eq!(prod.volumes().len(), 1);
+    let destroy = api.delete(ONE).await;
+    assert_eq!(api.wait(&destroy).await, "OK");
+    assert!(prod.volumes().is_empty());
+    assert!(sim.litter().is_empty(), "{:?}", sim.litter());
+}
+
+/// pve-behaviour.md §17.c14: a running VM's boot disk cannot be unplugged; a NIC's link can be set at once.
+#[tokio::test]
+async fn hotplug() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let config = format!("{ONE}/config");
+    api.put(&config, &[("delete", "scsi0")]).await.bad("scsi0", "hotplug problem - can't unplug bootdisk 'scsi0'");
+    let net = format!("{},link_down=1", prod.vm(100).expect("there").config["net0"]);
+    assert_eq!(api.put(&config, &[("net0", &net)]).await.status, 200);
+    assert!(prod.vm(100).expect("there").config["net0"].ends_with("link_down=1"));
+    assert_eq!(api.put(&config, &[("memory", "4096")]).await.status, 200);
+    assert_eq!(prod.vm(100).expect("there").config["memory"], "2048");
+    let reboot = api.post(&format!("{ONE}/status/reboot"), &[]).await;
+    assert_eq!(api.wait(&reboot).await, "OK");
+    assert_eq!(prod.vm(100).expect("there").config["memory"], "4096");
+}
+
+/// pve-behaviour.md §15.5: UPID, status, log in pages of 50, lists.
+#[tokio::test]
+async fn tasks_tell_their_life() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    prod.set_ignores_shutdown(100, true);
+    let api = Api::new(&prod, Some("platform"));
+    let stop = api.post(&format!("{ONE}/status/shutdown"), &[("timeout", "30")]).await;
+    let upid = stop.data().as_str().expect("a UPID").to_owned();
+    assert!(upid.starts_with("UPID:ws1:") && upid.ends_with(":qmshutdown:100:platform@pve!platform:"), "{upid}");
+    let active = api.get("/nodes/ws1/tasks?source=active").await.data();
+    assert_eq!(active[0]["upid"], upid.as_str());
+    assert_eq!(api.wait(&stop).await, "VM quit/powerdown failed - got timeout");
+    assert!(prod.vm(100).expect("there").running);
+    assert_eq!(api.log(&stop).await, ["TASK ERROR: VM quit/powerdown failed - got timeout"]);
+    let stop = api.post(&format!("{ONE}/status/shutdown"), &[("timeout", "30"), ("forceStop", "1")]).await;
+    let running = api.get(&format!("/nodes/ws1/tasks/{}/log", stop.data().as_str().expect("a UPID"))).await;
+    assert_eq!(running.data()[0]["t"], "no content");
+    assert_eq!(api.wait(&stop).await, "OK");
+    assert!(!prod.vm(100).expect("there").running);
+    let app = Api::new(&prod, Some("app"));
+    assert_eq!(app.get("/nodes/ws1/tasks?source=all").await.data().as_array().expect("a list").len(), 0);
+    assert_eq!(app.get(&format!("/nodes/ws1/tasks/{upid}/status")).await.status, 403);
+}
