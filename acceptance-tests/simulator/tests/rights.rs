@@ -96,3 +96,30 @@ async fn some_keys_are_roots() {
     api.put(config, &[("delete", "lock"), ("skiplock", "1")]).await.bad("skiplock", "Only root may use this option.");
     assert_eq!(api.put(config, &[("startup", "order=1")]).await.status, 200);
 }
+
+/// pve-behaviour.md §17.f11: token texts; rules on a VM's path go with the VM.
+#[tokio::test]
+async fn rules_go_with_their_vm() {
+    let mut world = simulator::World::three_sites().expect("a world");
+    let rule = simulator::AclSpec {
+        path: "/vms/100".into(),
+        role: Some("PVEVMAdmin".into()),
+        privileges: Vec::new(),
+        propagate: true,
+    };
+    let app = world.users.iter_mut().find(|user| user.id == "app@pve").expect("the app's user");
+    app.acl.push(rule);
+    let sim = simulator::Simulator::start(world, simulator::Options::default()).await.expect("a simulator");
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let app = Api::new(&prod, Some("app"));
+    let held = app.get("/access/permissions?path=/vms/100").await.data();
+    assert_eq!(held["/vms/100"]["VM.Backup"], 1);
+    let destroy = app.delete("/nodes/ws1/qemu/100").await;
+    assert_eq!(app.wait(&destroy).await, "OK");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("another guest");
+    assert_eq!(app.get("/nodes/ws1/qemu/100/config").await.status, 403);
+    let made = app.post("/access/users/app@pve/token/extra", &[]).await.data();
+    assert_eq!(made["full-tokenid"], "app@pve!extra");
+    app.post("/access/users/app@pve/token/extra", &[]).await.bad("tokenid", "Token already exists.");
+}

@@ -197,3 +197,18 @@ async fn other_texts() {
     let date = api.get("/version").await.headers["date"].clone();
     assert!(date.to_str().expect("text").contains("Jan 2026"), "{date:?}");
 }
+
+/// pve-behaviour.md §17.f12: chunked bodies and those over 512 KiB.
+#[tokio::test]
+async fn bodies_have_limits() {
+    let sim = three_sites().await;
+    let api = Api::new(&sim.cluster("worldstream-prod"), Some("platform"));
+    let post = |body: String| {
+        api.request(Method::POST, "/pools").header("content-type", "application/x-www-form-urlencoded").body(body)
+    };
+    let large = read(post("a".repeat(600_000)).send().await.expect("an answer")).await;
+    assert_eq!((large.status, large.text.as_str()), (501, "for data too large"));
+    let chunked = post("poolid=x".into()).header("transfer-encoding", "chunked");
+    let chunked = read(chunked.send().await.expect("an answer")).await;
+    assert_eq!((chunked.status, chunked.text.as_str()), (501, "chunked transfer encoding not supported"));
+}
