@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::tasks::Sabotage;
 
 type Predicate = Arc<dyn Fn(&BTreeMap<String, String>) -> bool + Send + Sync>;
-type Hook = Arc<dyn Fn(&Matched) + Send + Sync>;
+pub(crate) type Hook = Arc<dyn Fn(&Matched) + Send + Sync>;
 
 /// What happens to a call that a rule matches.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub enum Action {
     KillNode(String),
     /// The node dies and comes back a minute later.
     RebootNode(String),
-    /// Something of the test's own, before the call is done; it must not call the simulator.
+    /// Something of the test's own, before the call is counted or done. It may use the simulator's handles.
     Callback(Hook),
 }
 
@@ -58,6 +58,13 @@ impl fmt::Debug for Action {
             Action::RebootNode(node) => write!(f, "RebootNode({node})"),
             Action::Callback(_) => f.write_str("Callback"),
         }
+    }
+}
+
+impl Action {
+    /// An [`Action::Callback`].
+    pub fn call(hook: impl Fn(&Matched) + Send + Sync + 'static) -> Action {
+        Action::Callback(Arc::new(hook))
     }
 }
 
@@ -193,11 +200,22 @@ impl Faults {
         self.rules.iter().find(|(other, _, _)| *other == id).map_or(0, |(_, _, hits)| *hits)
     }
 
-    /// The actions that apply to a call, in the order of their rules.
+    /// The callbacks that a call sets off.
+    pub(crate) fn hooks(&mut self, call: &Matched, params: &BTreeMap<String, String>) -> Vec<Hook> {
+        let hooks = self.due(call, params, true).into_iter();
+        hooks.filter_map(|action| if let Action::Callback(hook) = action { Some(hook) } else { None }).collect()
+    }
+
+    /// The other actions that apply to a call, in the order of their rules.
     pub(crate) fn matching(&mut self, call: &Matched, params: &BTreeMap<String, String>) -> Vec<Action> {
+        self.due(call, params, false)
+    }
+
+    fn due(&mut self, call: &Matched, params: &BTreeMap<String, String>, callbacks: bool) -> Vec<Action> {
         let mut actions = Vec::new();
         for (_, rule, count) in &mut self.rules {
-            if rule.matches(call, params) {
+            let wanted = matches!(rule.action, Action::Callback(_)) == callbacks;
+            if wanted && rule.matches(call, params) {
                 *count += 1;
                 let due = match rule.nth {
                     Nth::Every => true,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::acl::Auth;
 use crate::error::{Answer, ApiError, Body};
-use crate::faults::{Action, Matched, Passage};
+use crate::faults::{Action, Hook, Matched, Passage};
 use crate::state::{Cluster, State};
 use crate::table::{Endpoint, table};
 use crate::tasks::Sabotage;
@@ -221,6 +221,15 @@ fn step_of(method: &str, path: &str) -> Duration {
     Duration::from_millis(if waits { 250 } else { 5 })
 }
 
+/// The callbacks a request sets off, to be called without the lock.
+pub(crate) fn hooks(st: &mut State, cluster: &str, request: &Incoming) -> Option<(Matched, Vec<Hook>)> {
+    let raw = request.path.strip_prefix("/api2/json").unwrap_or(&request.path);
+    let path = percent_decode(raw, false);
+    let matched = Matched { cluster: cluster.to_owned(), method: request.method.clone(), path };
+    let hooks = st.faults.hooks(&matched, &decode(request).unwrap_or_default());
+    (!hooks.is_empty()).then_some((matched, hooks))
+}
+
 /// One request, from its headers to what the connection does.
 pub(crate) fn serve(st: &mut State, cluster: &str, request: &Incoming) -> Verdict {
     let raw = request.path.strip_prefix("/api2/json").unwrap_or(&request.path);
@@ -268,7 +277,8 @@ pub(crate) fn serve(st: &mut State, cluster: &str, request: &Incoming) -> Verdic
             Action::LoseQuorum => st.cluster_mut(cluster).quorate = false,
             Action::KillNode(node) => st.node_down(cluster, &node),
             Action::RebootNode(node) => st.node_reboot(cluster, &node),
-            Action::Callback(hook) => hook(&matched),
+            // Called before, without the lock.
+            Action::Callback(_) => {}
         }
     }
     let mut protected = false;

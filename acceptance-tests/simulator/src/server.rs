@@ -139,6 +139,13 @@ async fn answer(site: Site, request: Request<Body>) -> std::result::Result<Respo
         body,
         node: site.node.clone(),
     };
+    let hooks = {
+        let mut state = site.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        crate::http::hooks(&mut state, &site.cluster, &incoming)
+    };
+    if let Some((matched, hooks)) = hooks {
+        hooks.iter().for_each(|hook| hook(&matched));
+    }
     let verdict = {
         let mut state = site.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         serve(&mut state, &site.cluster, &incoming)

@@ -172,3 +172,34 @@ async fn wall_time_goes_on_by_itself() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// A callback may act on the clusters: here somebody starts the source in the middle of its backup.
+#[tokio::test]
+async fn callbacks_may_act() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let hand = prod.clone();
+    let start = Action::call(move |_| hand.start(100).expect("resumes"));
+    sim.fault(Rule::on("GET", "*/tasks/*/status", start).nth(Nth::Only(2)));
+    let api = Api::new(&prod, Some("platform"));
+    let dump = api.post("/nodes/ws1/vzdump", &[("vmid", "100"), ("storage", "transfer")]).await;
+    assert_eq!(api.wait(&dump).await, "OK");
+    assert!(prod.vm(100).expect("there").running);
+}
+
+#[tokio::test]
+async fn a_hand_carries_a_vm() {
+    let sim = three_sites().await;
+    let (prod, dr) = (sim.cluster("worldstream-prod"), sim.cluster("databarn-dr"));
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    prod.guest_write(100).expect("runs");
+    prod.stop(100);
+    let before = prod.vm(100).expect("there");
+    prod.move_vm_by_hand(100, "databarn-dr", "db2", "zfs-pool").expect("carried");
+    assert!(prod.vm(100).is_none());
+    let after = dr.vm(100).expect("there");
+    assert_eq!((&after.uuid, &after.disks[0].sha256), (&before.uuid, &before.disks[0].sha256));
+    assert_eq!(sim.copies(&after.uuid.expect("a uuid")).len(), 1);
+    assert!(sim.litter().is_empty(), "{:?}", sim.litter());
+}

@@ -123,3 +123,22 @@ async fn rules_go_with_their_vm() {
     assert_eq!(made["full-tokenid"], "app@pve!extra");
     app.post("/access/users/app@pve/token/extra", &[]).await.bad("tokenid", "Token already exists.");
 }
+
+/// pve-behaviour.md §1.4: a NIC needs SDN.Use on its bridge, through a pool too.
+#[tokio::test]
+async fn bridges_need_a_right() {
+    let mut world = simulator::World::three_sites().expect("a world");
+    let app = world.users.iter_mut().find(|user| user.id == "app@pve").expect("the app's user");
+    app.acl.retain(|rule| !rule.path.starts_with("/sdn"));
+    let sim = simulator::Simulator::start(world, simulator::Options::default()).await.expect("a simulator");
+    let app = Api::new(&sim.cluster("worldstream-prod"), Some("app"));
+    let form = |net: &'static str| [("vmid", "100"), ("pool", "production-pool"), ("net0", net)];
+    let create = app.post("/nodes/ws1/qemu", &form("virtio,bridge=vmbr0")).await;
+    create.refused(403, "Permission check failed (/sdn/zones/localnetwork/vmbr0, SDN.Use)");
+    let tagged = app.post("/nodes/ws1/qemu", &form("virtio,bridge=vmbr0,tag=5")).await;
+    tagged.refused(403, "Permission check failed (/sdn/zones/localnetwork/vmbr0/5, SDN.Use)");
+    app.post("/nodes/ws1/qemu", &[("vmid", "100")]).await.refused(403, "Permission check failed");
+    app.post("/nodes/ws1/qemu", &[("vmid", "100"), ("pool", "nope")])
+        .await
+        .refused(403, "Permission check failed (pool 'nope' does not exist)");
+}

@@ -70,7 +70,7 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
         remove: call.get("remove") != Some("0"),
         keep: call.get("prune-backups").map(str::to_owned),
         protected: call.flag("protected"),
-        notes: call.get("notes-template").unwrap_or("{{guestname}}").to_owned(),
+        notes: call.get("notes-template").unwrap_or_default().to_owned(),
         lockwait: call.number("lockwait").filter(|minutes| *minutes > 0).unwrap_or(180),
         command: command_line(call),
         queue: vmids.iter().rev().copied().collect(),
