@@ -140,7 +140,9 @@ impl Fleet {
                 Ok(()) => site.changed().await,
                 Err(error) if error.is_already_exists() => {}
                 // A token that may not see pools may still use one that exists.
-                Err(error) if error.is_permission_denied() && site.client.pool(level).await.is_ok_and(|pool| pool.is_some()) => {}
+                Err(error)
+                    if error.is_permission_denied()
+                        && site.client.pool(level).await.is_ok_and(|pool| pool.is_some()) => {}
                 Err(error) => {
                     return Err(Failure::new(what)
                         .at(format!("cluster {} has no pool {level}, and it can't be created", site.name))
@@ -249,9 +251,14 @@ impl Fleet {
             let notes = notes::join(spec.description.as_deref().unwrap_or_default(), &mark);
             let params = spec.create_params(journal.to.vmid, &journal.uuid, &notes, on);
             let error = match site.client.create_vm(&journal.to.node, params).await {
-                Ok(upid) => return self.wait(site, &upid, deadline, what).await.map_err(|failure| {
-                    failure.at(journal.to.to_string()).state("Proxmox VE takes a failed create back").next("apply again")
-                }),
+                Ok(upid) => {
+                    return self.wait(site, &upid, deadline, what).await.map_err(|failure| {
+                        failure
+                            .at(journal.to.to_string())
+                            .state("Proxmox VE takes a failed create back")
+                            .next("apply again")
+                    });
+                }
                 Err(error) => error,
             };
             site.changed().await;
@@ -262,14 +269,21 @@ impl Fleet {
             }
             if !error.is_already_exists() || spec.vmid.is_some() {
                 let undone = self.give_back(site, key, journal.epoch).await;
-                let state = if undone.is_ok() { "nothing was made" } else { "nothing was made; the create is not closed" };
-                return Err(Failure::new(what).at(journal.to.to_string()).said(error).state(state).next("mend that, and apply again"));
+                let state =
+                    if undone.is_ok() { "nothing was made" } else { "nothing was made; the create is not closed" };
+                return Err(Failure::new(what)
+                    .at(journal.to.to_string())
+                    .said(error)
+                    .state(state)
+                    .next("mend that, and apply again"));
             }
             // Somebody else took the VMID between the look and the call.
             journal.to.vmid = self.pick_vmid(site, spec, what).await?;
             self.note(site, key, journal, what).await?;
         }
-        Err(Failure::new(what).at(format!("cluster {}: {VMID_TRIES} VMIDs in turn were taken by others", site.name)).next("apply again"))
+        Err(Failure::new(what)
+            .at(format!("cluster {}: {VMID_TRIES} VMIDs in turn were taken by others", site.name))
+            .next("apply again"))
     }
 
     /// Starts the machine and takes the mark off. The disks hold data now, so what fails here is a warning.
@@ -294,7 +308,9 @@ impl Fleet {
         if guest.mark.op.is_some() {
             guest.mark.op = None;
             if let Err(error) = self.write_notes(site, &guest, spec.description.as_deref()).await {
-                warnings.push(Failure::new("Unable to take our mark off the machine's notes").at(to.to_string()).said(error));
+                warnings.push(
+                    Failure::new("Unable to take our mark off the machine's notes").at(to.to_string()).said(error),
+                );
             }
         }
         if spec.started && !guest.running {
@@ -388,7 +404,10 @@ fn other_request(what: &str, found: &Journal) -> Failure {
     Failure::new(what)
         .at(format!("{}: an interrupted create of this name asked for something else", found.to))
         .state("that machine exists and was never finished; nothing was touched by this run")
-        .next(format!("import it (id \"{}/{}\"), or remove it in Proxmox VE and apply again", found.to.cluster, found.to.vmid))
+        .next(format!(
+            "import it (id \"{}/{}\"), or remove it in Proxmox VE and apply again",
+            found.to.cluster, found.to.vmid
+        ))
 }
 
 /// What a create asked for, for telling its continuation from another one.
@@ -406,9 +425,8 @@ pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what
     let has_storage = |node: &str, name: &String| {
         facts.storages.iter().any(|storage| storage.name == *name && storage.nodes.contains(node))
     };
-    let has_bridge = |node: &str, place: &NicPlace| {
-        facts.bridges.get(node).is_none_or(|bridges| bridges.contains(&place.bridge))
-    };
+    let has_bridge =
+        |node: &str, place: &NicPlace| facts.bridges.get(node).is_none_or(|bridges| bridges.contains(&place.bridge));
     let free = |node: &str, memory: u64| {
         let given = facts.guests.iter().filter(|guest| guest.node == node && guest.running).map(|guest| guest.memory.0);
         memory.saturating_sub(given.sum())

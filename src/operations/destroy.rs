@@ -15,7 +15,12 @@ impl Fleet {
     ///
     /// # Errors
     /// Its protection, a cluster that can't be asked, or what Proxmox VE said.
-    pub async fn destroy(&self, spec: &VmSpec, record: &Record, timeout: Option<Span>) -> Result<Vec<Failure>, Failure> {
+    pub async fn destroy(
+        &self,
+        spec: &VmSpec,
+        record: &Record,
+        timeout: Option<Span>,
+    ) -> Result<Vec<Failure>, Failure> {
         let what = format!("Unable to remove virtual machine {}", record.name);
         let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().delete));
         let mut guest = match self.find(record).await {
@@ -59,7 +64,9 @@ impl Fleet {
         for kept in &guest.mark.archives {
             let removed = crate::relocate::remove_archive(site, &guest.place, &kept.volid, self, deadline).await;
             if let Err(error) = removed {
-                warnings.push(Failure::new(format!("An archive stays: {}", kept.volid)).said(error).next("remove it by hand"));
+                warnings.push(
+                    Failure::new(format!("An archive stays: {}", kept.volid)).said(error).next("remove it by hand"),
+                );
             }
         }
         for copy in &guest.mark.copies {
@@ -72,7 +79,9 @@ impl Fleet {
 
     async fn remove(&self, site: &Site, guest: &Guest, deadline: Instant, what: &str) -> Result<(), Failure> {
         let at = &guest.place;
-        let fail = |error: Error| Failure::new(what).at(at.to_string()).said(error).state("it exists").next("mend that, and destroy again");
+        let fail = |error: Error| {
+            Failure::new(what).at(at.to_string()).said(error).state("it exists").next("mend that, and destroy again")
+        };
         if guest.running {
             let upid = site.client.stop_vm(&at.node, at.vmid, None).await.map_err(fail)?;
             self.wait(site, &upid, deadline, what).await?;

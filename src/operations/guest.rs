@@ -188,7 +188,10 @@ impl Fleet {
         let mut found = Vec::new();
         for site in self.sites() {
             let overview = site.glance().await.map_err(|error| {
-                Failure::new(&what).at(format!("cluster {} can't be searched", site.name)).said(error).next("use cluster/vmid")
+                Failure::new(&what)
+                    .at(format!("cluster {} can't be searched", site.name))
+                    .said(error)
+                    .next("use cluster/vmid")
             })?;
             for candidate in overview.guests().filter(|guest| guest.kind == "qemu") {
                 if !is_uuid && candidate.name.as_deref() != Some(id) {
@@ -206,7 +209,9 @@ impl Fleet {
             0 => Err(Failure::new(what).at("no cluster has a virtual machine of that name or UUID")),
             _ => {
                 let places: Vec<String> = found.iter().map(|guest| guest.place.to_string()).collect();
-                Err(Failure::new(what).at(format!("more than one is called so: {}", places.join("; "))).next("use cluster/vmid"))
+                Err(Failure::new(what)
+                    .at(format!("more than one is called so: {}", places.join("; ")))
+                    .next("use cluster/vmid"))
             }
         }
     }
@@ -234,7 +239,11 @@ fn adopt(record: &Record, mut found: Vec<Box<Guest>>, unseen: Vec<String>) -> Fo
         ));
     }
     let sound = |guest: &Guest| {
-        guest.running && guest.operation.is_none() && !guest.is_retired() && !guest.config.template() && guest.mark.op.is_none()
+        guest.running
+            && guest.operation.is_none()
+            && !guest.is_retired()
+            && !guest.config.template()
+            && guest.mark.op.is_none()
     };
     match found.as_slice() {
         [] => Found::Gone,
@@ -278,7 +287,10 @@ impl Site {
             return if self.sees_all().await {
                 Answer::IsNot
             } else {
-                Answer::Silent(format!("cluster {} shows no guest {vmid}, and the token doesn't see every guest", self.name))
+                Answer::Silent(format!(
+                    "cluster {} shows no guest {vmid}, and the token doesn't see every guest",
+                    self.name
+                ))
             };
         }
         match self.client.vm_config(on, vmid, false).await {
@@ -381,7 +393,8 @@ impl Site {
 /// What of a machine is past its date, in words.
 fn expired(mark: &Mark, now: i64) -> Option<String> {
     let copy = mark.copies.iter().find(|copy| copy.until <= now);
-    let copy = copy.map(|copy| format!("retired copy {}/{} is past its date: apply removes it", copy.cluster, copy.vmid));
+    let copy =
+        copy.map(|copy| format!("retired copy {}/{} is past its date: apply removes it", copy.cluster, copy.vmid));
     copy.or_else(|| {
         let archive = mark.archives.iter().find(|archive| archive.until <= now)?;
         Some(format!("archive {} is past its date: apply removes it", archive.volid))

@@ -42,7 +42,9 @@ impl Site {
             Err(error) if error.is_unreachable() => {
                 return ClusterFacts { health: Health::Unreachable(error.to_string()), ..ClusterFacts::default() };
             }
-            Err(error) => return ClusterFacts { health: Health::Unknown(error.to_string()), ..ClusterFacts::default() },
+            Err(error) => {
+                return ClusterFacts { health: Health::Unknown(error.to_string()), ..ClusterFacts::default() };
+            }
         };
         let (permissions, definitions) = tokio::join!(self.client.permissions(None), self.client.storage_index());
         let permissions = permissions.unwrap_or_default();

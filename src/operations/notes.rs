@@ -79,9 +79,9 @@ pub fn split(notes: &str) -> (String, Mark) {
     let Some(start) = notes.rfind(OPEN) else { return whole() };
     let inside = &notes[start + OPEN.len()..];
     let Some(end) = inside.find(CLOSE) else { return whole() };
-    let parsed = inside[..end].rsplit_once(' ').and_then(|(json, sum)| {
-        (checksum(json) == sum).then(|| serde_json::from_str::<Mark>(json).ok()).flatten()
-    });
+    let parsed = inside[..end]
+        .rsplit_once(' ')
+        .and_then(|(json, sum)| (checksum(json) == sum).then(|| serde_json::from_str::<Mark>(json).ok()).flatten());
     let Some(mark) = parsed else { return whole() };
     let after = &inside[end + CLOSE.len()..];
     let before = notes[..start].strip_suffix('\n').unwrap_or(&notes[..start]);

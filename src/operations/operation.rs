@@ -39,7 +39,9 @@ impl Fleet {
             if let Some(there) = there {
                 let comment = there.comment.unwrap_or_default();
                 let Some(found) = Journal::read(&comment) else {
-                    return Err(refuse(error).next(format!("pool {pool} holds no journal of ours: look at it and remove it")));
+                    return Err(
+                        refuse(error).next(format!("pool {pool} holds no journal of ours: look at it and remove it"))
+                    );
                 };
                 // Our own call whose answer was lost.
                 if found.op == journal.op && found.holder == journal.holder {

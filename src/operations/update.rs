@@ -39,7 +39,9 @@ impl Fleet {
         let changed = self.configure(&site, &place, old, new, &what).await?;
         self.grow(&site, &place, old, new, &what, deadline).await?;
         self.power(&site, &guest, new, deadline, &what).await?;
-        let fail = |error: Error| Failure::new(&what).at(place.to_string()).said(error).state("the changes were made").next("plan again");
+        let fail = |error: Error| {
+            Failure::new(&what).at(place.to_string()).said(error).state("the changes were made").next("plan again")
+        };
         let guest = site.guest_now(&place.node, place.vmid).await.map_err(fail)?;
         if changed && guest.running {
             let pending = site.client.vm_pending(&place.node, place.vmid).await.map_err(fail)?;
@@ -56,9 +58,20 @@ impl Fleet {
     }
 
     /// One PUT with everything that differs. Whether there was anything.
-    async fn configure(&self, site: &Site, at: &Place, old: &VmSpec, new: &VmSpec, what: &str) -> Result<bool, Failure> {
+    async fn configure(
+        &self,
+        site: &Site,
+        at: &Place,
+        old: &VmSpec,
+        new: &VmSpec,
+        what: &str,
+    ) -> Result<bool, Failure> {
         let fail = |error: Error| {
-            Failure::new(what).at(at.to_string()).said(error).state("its configuration is as it was").next("mend that, and apply again")
+            Failure::new(what)
+                .at(at.to_string())
+                .said(error)
+                .state("its configuration is as it was")
+                .next("mend that, and apply again")
         };
         for attempt in 1..=DIGEST_TRIES {
             let guest = site.guest_now(&at.node, at.vmid).await.map_err(fail)?;
@@ -84,7 +97,14 @@ impl Fleet {
     }
 
     /// The parameters that bring a guest from what it is to what is wanted, where the user's wish changed or reality drifted.
-    fn difference(&self, site: &Site, guest: &Guest, old: &VmSpec, new: &VmSpec, what: &str) -> Result<Params, Failure> {
+    fn difference(
+        &self,
+        site: &Site,
+        guest: &Guest,
+        old: &VmSpec,
+        new: &VmSpec,
+        what: &str,
+    ) -> Result<Params, Failure> {
         let config = &guest.config;
         let mut params = Params::new();
         let mut delete: Vec<String> = Vec::new();
@@ -149,7 +169,10 @@ impl Fleet {
             let Some(disk) = found.get(&slot.to_string()) else {
                 let storage = declared.resolve_storage(wish.storage.as_deref()).ok_or_else(|| {
                     Failure::new(what)
-                        .at(format!("cluster {}: disk {slot} names no storage, and the cluster has no primary one", site.name))
+                        .at(format!(
+                            "cluster {}: disk {slot} names no storage, and the cluster has no primary one",
+                            site.name
+                        ))
                         .next("set `storage` of the disk")
                 })?;
                 params = params.set(slot.to_string(), wish.allocation(&storage));
@@ -179,8 +202,7 @@ impl Fleet {
         let found = guest.config.nics().unwrap_or_default();
         let declared = self.facts(site.name.as_str());
         for (slot, wish) in &new.nics {
-            let request =
-                NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
+            let request = NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
             let on = declared.resolve_network(&request).ok_or_else(|| {
                 Failure::new(what).at(format!("network device {slot} names neither a network nor a bridge"))
             })?;
@@ -239,14 +261,26 @@ impl Fleet {
     }
 
     /// Starts or shuts down a machine.
-    async fn power(&self, site: &Site, guest: &Guest, new: &VmSpec, deadline: Instant, what: &str) -> Result<(), Failure> {
+    async fn power(
+        &self,
+        site: &Site,
+        guest: &Guest,
+        new: &VmSpec,
+        deadline: Instant,
+        what: &str,
+    ) -> Result<(), Failure> {
         let at = &guest.place;
         match (guest.running, new.started) {
             (false, true) => self.start(site, at, deadline).await,
             (true, false) => {
                 let wish = &new.migration;
-                let fail = |error: Error| Failure::new(what).at(at.to_string()).said(error).state("it runs").next("see to the guest");
-                let upid = site.client.shutdown_vm(&at.node, at.vmid, Some(wish.shutdown_timeout.into()), wish.force_stop).await;
+                let fail = |error: Error| {
+                    Failure::new(what).at(at.to_string()).said(error).state("it runs").next("see to the guest")
+                };
+                let upid = site
+                    .client
+                    .shutdown_vm(&at.node, at.vmid, Some(wish.shutdown_timeout.into()), wish.force_stop)
+                    .await;
                 let upid = upid.map_err(fail)?;
                 self.wait(site, &upid, deadline, what).await
             }
@@ -307,7 +341,10 @@ impl Fleet {
         }
         let left = Guest { mark, ..guest.clone() };
         self.write_notes(site, &left, None).await.map_err(|error| {
-            Failure::new(what).at(format!("{}: its notes can't be written", guest.place)).said(error).next("apply again")
+            Failure::new(what)
+                .at(format!("{}: its notes can't be written", guest.place))
+                .said(error)
+                .next("apply again")
         })?;
         site.changed().await;
         Ok(warnings)
@@ -334,11 +371,15 @@ impl Fleet {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(Failure::new(what).at(place.to_string()).said(error).next("apply again")),
         };
-        let ours = guest.is_retired() && guest.config.template() && guest.uuid.eq_ignore_ascii_case(uuid) && !guest.running;
+        let ours =
+            guest.is_retired() && guest.config.template() && guest.uuid.eq_ignore_ascii_case(uuid) && !guest.running;
         if !ours {
-            return Err(Failure::new(format!("A retired copy is not as it was left, and stays: {}/{}", copy.cluster, copy.vmid))
-                .at(format!("{place}: it is not a fenced copy of this machine any more"))
-                .next("look at it, and remove it by hand"));
+            return Err(Failure::new(format!(
+                "A retired copy is not as it was left, and stays: {}/{}",
+                copy.cluster, copy.vmid
+            ))
+            .at(format!("{place}: it is not a fenced copy of this machine any more"))
+            .next("look at it, and remove it by hand"));
         }
         remove_fenced(&site, &place, self, deadline, what).await?;
         site.changed().await;

@@ -145,7 +145,9 @@ pub(crate) fn workspace() -> String {
 }
 
 fn data_dir() -> PathBuf {
-    std::env::var_os("TF_DATA_DIR").filter(|dir| !dir.is_empty()).map_or_else(|| PathBuf::from(".terraform"), PathBuf::from)
+    std::env::var_os("TF_DATA_DIR")
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(|| PathBuf::from(".terraform"), PathBuf::from)
 }
 
 fn since_epoch() -> Duration {
@@ -198,7 +200,8 @@ mod tests {
     #[test]
     fn with_a_plan_identity_only_its_own_entry_counts_and_without_one_the_newest() {
         let dir = folder();
-        for (run, cluster, plan) in [("1", "a", Some("p1")), ("2", "b", Some("p2")), ("3", "c", None), ("4", "d", None)] {
+        for (run, cluster, plan) in [("1", "a", Some("p1")), ("2", "b", Some("p2")), ("3", "c", None), ("4", "d", None)]
+        {
             Decisions::at(dir.path(), run).record("key", cluster, "", plan).expect("a record");
         }
         let of = |run: &str, plan| Decisions::at(dir.path(), run).entry("key", plan).map(|entry| entry.cluster);

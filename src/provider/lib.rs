@@ -178,7 +178,13 @@ impl Provider for Moxxie {
         Moxxie::unknown_type(type_name, diags);
     }
 
-    async fn read_data_source(&self, type_name: &str, _config: Value, _: ClientCapabilities, diags: &mut Diagnostics) -> Value {
+    async fn read_data_source(
+        &self,
+        type_name: &str,
+        _config: Value,
+        _: ClientCapabilities,
+        diags: &mut Diagnostics,
+    ) -> Value {
         Moxxie::unknown_type(type_name, diags);
         Value::Null
     }

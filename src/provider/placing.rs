@@ -150,7 +150,9 @@ impl Ready {
         if let Err(error) = decisions.record(&pinned.key, &pinned.cluster, &pinned.placement, plan) {
             diags.warning(
                 "A decision can't be kept for apply",
-                format!("The working folder takes no files ({error}); apply decides again, from the facts it finds then."),
+                format!(
+                    "The working folder takes no files ({error}); apply decides again, from the facts it finds then."
+                ),
             );
         }
     }

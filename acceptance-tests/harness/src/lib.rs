@@ -3,6 +3,8 @@
 //! Must not know how the provider works: it sees the CLI, the files it writes, and the simulated clusters.
 mod cli;
 mod workspace;
+mod world;
 
 pub use cli::{Cli, Kind, clis, on_path};
 pub use workspace::{Run, Workspace};
+pub use world::SimulatedWorld;

@@ -116,6 +116,16 @@ impl Workspace {
         self
     }
 
+    /// Removes a file or folder of the configuration, if it is there.
+    pub fn remove(&self, name: &str) -> &Self {
+        let path = self.root().join(name);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        if let Err(error) = removed {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{name}: {error}");
+        }
+        self
+    }
+
     /// Sets a variable for every later command.
     pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
         self.env.insert(name.to_owned(), value.to_owned());
@@ -138,8 +148,8 @@ impl Workspace {
         let out = self.command(words).output().unwrap_or_else(|e| panic!("{}: {e}", self.cli.path.display()));
         Run {
             code: out.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+            stdout: plain(&String::from_utf8_lossy(&out.stdout)),
+            stderr: plain(&String::from_utf8_lossy(&out.stderr)),
             command: format!("{:?} {}", self.cli.kind, words.join(" ")),
         }
     }
@@ -148,7 +158,11 @@ impl Workspace {
     pub fn start(&self, words: &[&str], name: &str) -> Child {
         let file = fs::File::create(self.dir.path().join(format!("{name}.out"))).expect("a file for the output");
         let also = file.try_clone().expect("the file twice");
-        self.command(words).stdout(file).stderr(also).spawn().unwrap_or_else(|e| panic!("{}: {e}", self.cli.path.display()))
+        self.command(words)
+            .stdout(file)
+            .stderr(also)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", self.cli.path.display()))
     }
 
     /// What a command that [`Workspace::start`] started has printed so far.
@@ -212,6 +226,16 @@ impl Workspace {
         }
         found
     }
+}
+
+/// A text without the terminal's colours: `ESC [ … letter`.
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').get(1..).unwrap_or_default());
+    }
+    out
 }
 
 #[cfg(unix)]

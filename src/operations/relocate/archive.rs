@@ -71,12 +71,22 @@ pub(super) async fn size(site: &Site, at: &Place, volid: &str) -> Result<u64, Er
 pub(super) async fn of_operation(site: &Site, from: &Place, storage: &str, op: &str) -> Result<Vec<String>, Error> {
     let volumes = site.client.storage_content(&from.node, storage, Some("backup"), Some(from.vmid)).await?;
     let wanted = notes(op, from);
-    Ok(volumes.into_iter().filter(|volume| volume.notes.as_deref() == Some(&wanted)).map(|volume| volume.volid).collect())
+    Ok(volumes
+        .into_iter()
+        .filter(|volume| volume.notes.as_deref() == Some(&wanted))
+        .map(|volume| volume.volid)
+        .collect())
 }
 
 /// Removes an archive; one that is gone is removed. The task of removing a protected one fails, so that comes off first
 /// (`pve-behaviour.md` §17, correction 5).
-pub(crate) async fn remove(site: &Site, at: &Place, volid: &str, fleet: &Fleet, deadline: Instant) -> Result<(), Error> {
+pub(crate) async fn remove(
+    site: &Site,
+    at: &Place,
+    volid: &str,
+    fleet: &Fleet,
+    deadline: Instant,
+) -> Result<(), Error> {
     let storage = volid.split_once(':').map_or(volid, |(storage, _)| storage);
     let is_listed = async || -> Result<bool, Error> {
         let volumes = site.client.storage_content(&at.node, storage, Some("backup"), Some(at.vmid)).await?;
@@ -131,7 +141,8 @@ mod tests {
 
     #[test]
     fn volumes_are_ours_if_the_restore_logged_them() {
-        let lines = log(&["new volume ID is 'zfs:vm-100-disk-0'", "progress 1%", "new volume ID is 'zfs:vm-100-disk-1'"]);
+        let lines =
+            log(&["new volume ID is 'zfs:vm-100-disk-0'", "progress 1%", "new volume ID is 'zfs:vm-100-disk-1'"]);
         assert_eq!(new_volumes(&lines), ["zfs:vm-100-disk-0", "zfs:vm-100-disk-1"]);
     }
 }

@@ -135,10 +135,11 @@ impl Fleet {
         let node = pick_node(&facts, &VmSpec { node: pinned_node(spec, guest), ..spec.clone() }, &resolved, what)?;
         let vmid = spec.vmid.unwrap_or(guest.place.vmid);
         let to = Place { cluster: target.clone(), node, vmid };
-        let passed = Preflight { fleet: self, source: &from_site, target: &to_site, spec, guest, to: &to, resolved: &resolved }
-            .run()
-            .await
-            .map_err(|findings| preflight::refusal(what, &findings))?;
+        let passed =
+            Preflight { fleet: self, source: &from_site, target: &to_site, spec, guest, to: &to, resolved: &resolved }
+                .run()
+                .await
+                .map_err(|findings| preflight::refusal(what, &findings))?;
         if let Some(pool) = &spec.pool {
             self.ensure_pool(&to_site, pool.as_str(), what).await?;
         }

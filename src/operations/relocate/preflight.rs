@@ -1,7 +1,7 @@
 //! Owns what is checked before a machine is touched: one list with stable ids; what can't be carried is refused here.
 use std::sync::Arc;
 
-use federation::model::{MigrationPath, Method, TransportKind};
+use federation::model::{Method, MigrationPath, TransportKind};
 use proxmox::{StorageDefinition, VmConfig};
 
 use crate::failure::Failure;
@@ -50,7 +50,8 @@ fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -
 
 /// All findings as one refusal.
 pub(super) fn refusal(what: &str, findings: &[Finding]) -> Failure {
-    let lines: Vec<String> = findings.iter().map(|found| format!("{}: {} ({})", found.id, found.text, found.next)).collect();
+    let lines: Vec<String> =
+        findings.iter().map(|found| format!("{}: {} ({})", found.id, found.text, found.next)).collect();
     Failure::new(what)
         .at(format!("preflight refuses it:\n- {}", lines.join("\n- ")))
         .state("nothing was touched")
@@ -94,13 +95,20 @@ impl Preflight<'_> {
             let text = format!("the path from {from} to {to} has method {}, which is not carried out yet", path.method);
             findings.push(finding("path_method", text, "set its method to backup-restore"));
         }
-        if let Some(transport) = path.transport.as_ref().filter(|transport| transport.kind != TransportKind::SharedStorage) {
-            let text = format!("the path from {from} to {to} has transport {}, which is not carried out yet", transport.kind);
+        if let Some(transport) =
+            path.transport.as_ref().filter(|transport| transport.kind != TransportKind::SharedStorage)
+        {
+            let text =
+                format!("the path from {from} to {to} has transport {}, which is not carried out yet", transport.kind);
             findings.push(finding("path_transport", text, "set its transport to shared-storage"));
         }
         if path.encryption_required && !facts.link_encrypted(to) {
             let text = format!("the path from {from} to {to} requires encryption, and shared-storage doesn't encrypt");
-            findings.push(finding("encryption", text, "set `link_encrypted`, or declare a vpn or direct cross-connect"));
+            findings.push(finding(
+                "encryption",
+                text,
+                "set `link_encrypted`, or declare a vpn or direct cross-connect",
+            ));
         }
         path
     }
@@ -109,7 +117,11 @@ impl Preflight<'_> {
         for site in [self.source, self.target] {
             match site.client.cluster_status().await {
                 Ok(status) if status.quorate => {}
-                Ok(_) => findings.push(finding("quorum", format!("cluster {} has no quorum", site.name), "restore its quorum")),
+                Ok(_) => findings.push(finding(
+                    "quorum",
+                    format!("cluster {} has no quorum", site.name),
+                    "restore its quorum",
+                )),
                 // Without Sys.Audit it can't be read; the first write refuses then, before anything is stopped.
                 Err(error) if error.is_permission_denied() => {}
                 Err(error) => findings.push(finding("verify_network_connectivity", error.to_string(), "bring it back")),
@@ -129,7 +141,11 @@ impl Preflight<'_> {
             findings.push(finding(id, format!("{place} is a template"), "only machines move"));
         }
         for (key, value) in config.passthrough() {
-            findings.push(finding(id, format!("{place} has {key} = {value}, which exists on its node alone"), "remove it"));
+            findings.push(finding(
+                id,
+                format!("{place} has {key} = {value}, which exists on its node alone"),
+                "remove it",
+            ));
         }
         let accepts = |loss: &str| self.spec.migration.accept_loss.contains(loss);
         let disks = config.disks().unwrap_or_default();
@@ -160,7 +176,8 @@ impl Preflight<'_> {
         }
         match client.vm_pending(&place.node, place.vmid).await {
             Ok(pending) => {
-                let keys: Vec<String> = pending.iter().filter(|one| one.is_pending()).map(|one| one.key.clone()).collect();
+                let keys: Vec<String> =
+                    pending.iter().filter(|one| one.is_pending()).map(|one| one.key.clone()).collect();
                 if !keys.is_empty() && !accepts("pending-changes") {
                     let text = format!("{place} has changes that wait for a restart: {}", keys.join(", "));
                     findings.push(finding(id, text, "restart it, or accept_loss = [\"pending-changes\"]"));
@@ -190,7 +207,8 @@ impl Preflight<'_> {
         let Ok(storages) = self.source.client.storages(&place.node).await else { return };
         let Some(found) = storages.iter().find(|found| found.storage == storage) else { return };
         if !found.active {
-            let text = format!("cluster {}: transfer storage {storage} is not active on {}", self.source.name, place.node);
+            let text =
+                format!("cluster {}: transfer storage {storage} is not active on {}", self.source.name, place.node);
             findings.push(finding("check_storage_compatibility", text, "bring it back"));
         }
         let disks = self.guest.config.disks().unwrap_or_default();
@@ -215,7 +233,8 @@ impl Preflight<'_> {
             findings.push(finding(id, text, "a move puts all disks on one storage for now: name one"));
         }
         let managed = self.resolved.storages.len();
-        let data = config.disks().unwrap_or_default().values().filter(|disk| !disk.is_cdrom() && !disk.is_cloudinit()).count();
+        let data =
+            config.disks().unwrap_or_default().values().filter(|disk| !disk.is_cdrom() && !disk.is_cloudinit()).count();
         if managed == 0 && data > 0 {
             let text = format!("none of the {data} disks is in the configuration, so the target storage is not known");
             findings.push(finding(id, text, "name the disks in `disks`"));
@@ -244,21 +263,34 @@ impl Preflight<'_> {
 
     /// A restore takes in any volume of its VMID on any image storage (`pve-behaviour.md` §16).
     async fn no_foreign_volume(&self, storage: &str, findings: &mut Findings) {
-        let volumes = self.target.client.storage_content(&self.to.node, storage, Some("images"), Some(self.to.vmid)).await;
+        let volumes =
+            self.target.client.storage_content(&self.to.node, storage, Some("images"), Some(self.to.vmid)).await;
         match volumes {
             Ok(volumes) if volumes.is_empty() => {}
             Ok(volumes) => {
                 let names: Vec<String> = volumes.into_iter().map(|volume| volume.volid).collect();
-                let text = format!("{} holds volumes of VMID {} already: {}", self.target.name, self.to.vmid, names.join(", "));
-                findings.push(finding("check_storage_compatibility", text, "see whose they are; or set another `vmid`"));
+                let text = format!(
+                    "{} holds volumes of VMID {} already: {}",
+                    self.target.name,
+                    self.to.vmid,
+                    names.join(", ")
+                );
+                findings.push(finding(
+                    "check_storage_compatibility",
+                    text,
+                    "see whose they are; or set another `vmid`",
+                ));
             }
-            Err(error) => findings.push(finding("check_storage_compatibility", error.to_string(), "let the token list it")),
+            Err(error) => {
+                findings.push(finding("check_storage_compatibility", error.to_string(), "let the token list it"))
+            }
         }
     }
 
     async fn vmid(&self, findings: &mut Findings) {
         let Ok(overview) = self.target.fresh().await else { return };
-        let free = overview.guest(self.to.vmid).is_none() && self.target.client.next_id(Some(self.to.vmid)).await.is_ok();
+        let free =
+            overview.guest(self.to.vmid).is_none() && self.target.client.next_id(Some(self.to.vmid)).await.is_ok();
         if !free {
             let text = format!("VMID {} is taken on {}", self.to.vmid, self.target.name);
             findings.push(finding("vmid_free", text, "set `vmid` to a free one"));
@@ -271,7 +303,10 @@ impl Preflight<'_> {
         let pool = self.spec.pool.as_ref().map(|pool| format!("/pool/{pool}"));
         let operations = "/pool/moxxie-moves".to_owned();
         let mut source = vec![
-            (vm(self.guest.place.vmid), vec!["VM.Audit", "VM.Backup", "VM.PowerMgmt", "VM.Config.Options", "VM.Allocate"]),
+            (
+                vm(self.guest.place.vmid),
+                vec!["VM.Audit", "VM.Backup", "VM.PowerMgmt", "VM.Config.Options", "VM.Allocate"],
+            ),
             (operations.clone(), vec!["Pool.Allocate"]),
         ];
         let at_target = pool.unwrap_or_else(|| vm(self.to.vmid));
@@ -311,7 +346,8 @@ impl Preflight<'_> {
         }
         match self.source.client.ha_resource(place.vmid).await {
             Ok(Some(resource)) => {
-                let may = self.source.client.permissions(Some("/")).await.is_ok_and(|held| held.has("/", "Sys.Console"));
+                let may =
+                    self.source.client.permissions(Some("/")).await.is_ok_and(|held| held.has("/", "Sys.Console"));
                 if !may {
                     let text = format!("{place} is managed by HA, which the token can't set aside (Sys.Console on /)");
                     findings.push(finding("ha", text, "grant it, or set the resource to `ignored`"));

@@ -78,7 +78,8 @@ impl Move<'_> {
 
     /// A machine is shut down only when its own backup can start: one vzdump runs per node (operations-review 11).
     async fn backup_slot(&self, from: &Place) -> Result<(), Failure> {
-        let filter = TaskFilter { kind: Some("vzdump".into()), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
+        let filter =
+            TaskFilter { kind: Some("vzdump".into()), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
         let active = self.source.client.find_tasks(&from.node, &filter).await;
         let active = active.map_err(|error| self.at(from, "the node's tasks can't be read", error))?;
         for task in active.iter().filter(|task| task.is_running() && task.upid.vmid() != Some(from.vmid)) {
@@ -133,7 +134,9 @@ impl Move<'_> {
         let log = self.source.client.task_log_all(&upid).await;
         let log = log.map_err(|error| self.at(&from, "the backup's log can't be read", error))?;
         let volid = archive::volid(&log, &self.transfer.0).ok_or_else(|| {
-            Failure::new(&self.what).at(format!("{from}: the log of backup {upid} names no archive")).next("apply again")
+            Failure::new(&self.what)
+                .at(format!("{from}: the log of backup {upid} names no archive"))
+                .next("apply again")
         })?;
         self.journal.archive = Some(volid);
         archive::prove_cold(&log).map_err(|line| {
@@ -418,7 +421,9 @@ impl Move<'_> {
     /// (`pve-behaviour.md` §17).
     async fn retire(&mut self) -> Result<(), Failure> {
         let from = self.from();
-        if self.keep_archive(0).is_none() && let Some(volid) = self.journal.archive.clone() {
+        if self.keep_archive(0).is_none()
+            && let Some(volid) = self.journal.archive.clone()
+        {
             let removed = archive::remove(&self.source, &from, &volid, self.fleet, self.deadline).await;
             removed.map_err(|error| self.at(&from, "the archive can't be removed", error))?;
         }
@@ -453,11 +458,13 @@ impl Move<'_> {
         );
         let retired = Retired { op: self.journal.op.clone(), to: self.journal.to.cluster.clone(), until };
         let mark = Mark { retired: Some(retired), ..Mark::default() };
-        let text = text.strip_prefix("RETIRED:").map_or_else(|| text.clone(), |rest| {
-            rest.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default()
-        });
+        let text = text.strip_prefix("RETIRED:").map_or_else(
+            || text.clone(),
+            |rest| rest.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default(),
+        );
         let notes = notes::join(&format!("{people}\n{text}"), &mark);
-        let set = self.source.client.set_config(&from.node, from.vmid, Params::new().set("description", notes), None).await;
+        let set =
+            self.source.client.set_config(&from.node, from.vmid, Params::new().set("description", notes), None).await;
         set.map_err(|error| self.at(from, "the source's notes can't be written", error))?;
         let Some(pool) = self.spec.pool.as_ref().and_then(federation::PoolName::retired) else { return Ok(()) };
         let moved = match self.source.client.create_pool(pool.as_str(), None).await {
@@ -489,9 +496,11 @@ pub(crate) async fn remove_fenced(
     deadline: std::time::Instant,
     what: &str,
 ) -> Result<(), Failure> {
-    let fail = |doing: &str, error: Error| Failure::new(what).at(format!("{place}: {doing}")).said(error).next("apply again");
+    let fail =
+        |doing: &str, error: Error| Failure::new(what).at(format!("{place}: {doing}")).said(error).next("apply again");
     let set = site.client.set_config(&place.node, place.vmid, Params::new().flag("protection", false), None).await;
     set.map_err(|error| fail("its protection can't be lifted", error))?;
-    let upid = site.client.delete_vm(&place.node, place.vmid).await.map_err(|error| fail("it can't be removed", error))?;
+    let upid =
+        site.client.delete_vm(&place.node, place.vmid).await.map_err(|error| fail("it can't be removed", error))?;
     fleet.wait(site, &upid, deadline, what).await
 }

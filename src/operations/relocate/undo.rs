@@ -49,7 +49,8 @@ impl Move<'_> {
 
     /// Waits for tasks of a VMID that still run: an earlier run started them.
     async fn tasks_end(&self, site: &crate::site::Site, place: &Place) -> Result<(), Failure> {
-        let filter = TaskFilter { vmid: Some(place.vmid), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
+        let filter =
+            TaskFilter { vmid: Some(place.vmid), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
         let tasks = site.client.find_tasks(&place.node, &filter).await;
         let tasks = tasks.map_err(|error| self.at(place, "its tasks can't be read", error))?;
         for task in tasks.iter().filter(|task| task.is_running()) {
@@ -72,7 +73,8 @@ impl Move<'_> {
             Err(error) => return Err(self.at(to, "the target can't be read", error)),
         };
         let (_, mark) = notes::split(config.description().unwrap_or_default());
-        let mut volumes: Vec<String> = config.disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()).collect();
+        let mut volumes: Vec<String> =
+            config.disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()).collect();
         volumes.extend(config.state_disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
         volumes.extend(config.unused().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
         volumes.retain(|volume| volume != "none" && !volume.ends_with("cloudinit"));
@@ -88,11 +90,14 @@ impl Move<'_> {
         }
         if let Some(foreign) = volumes.iter().find(|volume| !self.journal.volumes.contains(volume)) {
             return Err(Failure::new(&self.what)
-                .at(format!("{to}: it holds {foreign}, which our restore did not make; removing the guest would free it"))
+                .at(format!(
+                    "{to}: it holds {foreign}, which our restore did not make; removing the guest would free it"
+                ))
                 .next("detach that volume from the guest by hand without freeing it, and apply again"));
         }
         if config.protection() {
-            let set = self.target.client.set_config(&to.node, to.vmid, Params::new().flag("protection", false), None).await;
+            let set =
+                self.target.client.set_config(&to.node, to.vmid, Params::new().flag("protection", false), None).await;
             set.map_err(|error| self.at(to, "its protection can't be lifted", error))?;
         }
         let upid = self.target.client.delete_vm(&to.node, to.vmid).await;
@@ -106,7 +111,9 @@ impl Move<'_> {
         let filter = TaskFilter { vmid: Some(to.vmid), kind: Some("qmrestore".into()), ..TaskFilter::default() };
         let tasks = self.target.client.find_tasks(&to.node, &filter).await;
         let tasks = tasks.map_err(|error| self.at(to, "the node's tasks can't be read", error))?;
-        let Some(last) = tasks.iter().map(|task| &task.upid).max_by_key(|upid| upid.starttime) else { return Ok(Vec::new()) };
+        let Some(last) = tasks.iter().map(|task| &task.upid).max_by_key(|upid| upid.starttime) else {
+            return Ok(Vec::new());
+        };
         let log = self.target.client.task_log_all(last).await;
         log.map(|log| archive::new_volumes(&log)).map_err(|error| self.at(to, "the restore's log can't be read", error))
     }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use proxmox::{DiskSpec, VmConfig};
 
 /// Keys that differ between a fenced source and its restored copy, or are compared below.
-const OTHER: [&str; 10] = [
-    "digest", "template", "protection", "onboot", "description", "vmgenid", "meta", "lock", "parent", "name",
-];
+const OTHER: [&str; 10] =
+    ["digest", "template", "protection", "onboot", "description", "vmgenid", "meta", "lock", "parent", "name"];
 
 /// A storage may round a disk up to its allocation unit.
 const ROUNDING: u64 = 4 << 20;

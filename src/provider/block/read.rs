@@ -62,8 +62,14 @@ pub(crate) fn read(config: &Value, outside: &dyn Outside, diags: &mut Diagnostic
     }
     let lease = span(config, "operation_lease", diags).unwrap_or(Span::from_secs(15 * 60));
     let concurrency = config.attr("concurrency").as_u64().unwrap_or(32);
-    if !(1..=1024).contains(&concurrency) || (!config.attr("concurrency").is_null() && config.attr("concurrency").as_u64().is_none()) {
-        diags.error_at(AttributePath::new("concurrency"), "Invalid concurrency", "A whole number from 1 to 1024 is accepted.");
+    if !(1..=1024).contains(&concurrency)
+        || (!config.attr("concurrency").is_null() && config.attr("concurrency").as_u64().is_none())
+    {
+        diags.error_at(
+            AttributePath::new("concurrency"),
+            "Invalid concurrency",
+            "A whole number from 1 to 1024 is accepted.",
+        );
     }
     if diags.has_errors() {
         return None;
@@ -103,7 +109,11 @@ fn load(path: &str, outside: &dyn Outside, diags: &mut Diagnostics) -> Option<Lo
     match federation::config::load(&yaml) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                diags.warning_at(at(), "The federation file leaves something to be desired", format!("{path}: {warning}"));
+                diags.warning_at(
+                    at(),
+                    "The federation file leaves something to be desired",
+                    format!("{path}: {warning}"),
+                );
             }
             Some(loaded)
         }
@@ -127,7 +137,11 @@ fn connected(
         match ClusterName::new(key) {
             Ok(name) => names.push(name),
             Err(error) => {
-                diags.error_at(AttributePath::new("clusters").key(key.as_str()), "Not a cluster name", error.to_string());
+                diags.error_at(
+                    AttributePath::new("clusters").key(key.as_str()),
+                    "Not a cluster name",
+                    error.to_string(),
+                );
             }
         }
     }
@@ -155,7 +169,8 @@ fn connection(
     }
     let auth = auth(name, block, file, &path, outside, &mut errors);
     let tls = tls(name, block, file, &path, outside, &mut errors);
-    let mut connection = ClusterConnection::new(name.as_str(), endpoints, auth.unwrap_or(Auth::Token(SecretString::default())));
+    let mut connection =
+        ClusterConnection::new(name.as_str(), endpoints, auth.unwrap_or(Auth::Token(SecretString::default())));
     connection.tls = tls;
     let timeout = span(block, "connect_timeout", &mut errors).or_else(|| file.and_then(|file| file.connection_timeout));
     if let Some(timeout) = timeout {
@@ -177,7 +192,8 @@ fn auth(
     let from_env = |attribute: &str, variable: &str, errors: &mut Diagnostics| {
         let value = outside.env(variable);
         if value.is_none() {
-            let detail = format!("Cluster {name} takes its credentials from {variable}, which is not set in this environment.");
+            let detail =
+                format!("Cluster {name} takes its credentials from {variable}, which is not set in this environment.");
             errors.error_at(path.clone().attribute(attribute), "An environment variable is not set", detail);
         }
         value
@@ -194,7 +210,9 @@ fn auth(
     }
     let username = text(block, "username").or_else(|| file.and_then(|file| file.username.clone()));
     let Some(username) = username else {
-        let detail = format!("Cluster {name} needs `api_token`, `api_token_env`, or `username` with `password` or `password_env`.");
+        let detail = format!(
+            "Cluster {name} needs `api_token`, `api_token_env`, or `username` with `password` or `password_env`."
+        );
         errors.error_at(path.clone(), "A cluster has no credentials", detail);
         return None;
     };
@@ -240,12 +258,17 @@ fn tls(
         match outside.file(Path::new(&ca)) {
             Ok(pem) => return TlsTrust::Ca(pem),
             Err(error) => {
-                errors.error_at(path.clone().attribute("ca_file"), "The CA file can't be read", format!("{ca}: {error}"));
+                errors.error_at(
+                    path.clone().attribute("ca_file"),
+                    "The CA file can't be read",
+                    format!("{ca}: {error}"),
+                );
                 return TlsTrust::System;
             }
         }
     }
-    let insecure = block.attr("insecure").as_bool().or_else(|| file.and_then(|file| file.verify_ssl).map(|verify| !verify));
+    let insecure =
+        block.attr("insecure").as_bool().or_else(|| file.and_then(|file| file.verify_ssl).map(|verify| !verify));
     if insecure.unwrap_or(false) {
         errors.push(
             Diagnostic::warning(

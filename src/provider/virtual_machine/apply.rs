@@ -60,7 +60,8 @@ async fn create(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
         (text(&req.planned_state, "cluster").unwrap_or_default(), req.planned_state.attr("placement").clone())
     };
     let planned = req.planned_state.clone().with_attr("cluster", cluster.as_str()).with_attr("placement", placement);
-    let (Ok(cluster), Some(request)) = (ClusterName::new(&cluster), planned_request(&planned, &req.config, None)) else {
+    let (Ok(cluster), Some(request)) = (ClusterName::new(&cluster), planned_request(&planned, &req.config, None))
+    else {
         diags.error("Unable to create the virtual machine", "The plan names no cluster. Plan again.");
         return nothing;
     };
@@ -99,7 +100,13 @@ async fn decide_now(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) 
 }
 
 /// State after success: the planned object with what was unknown filled in from the machine.
-fn finished(ready: &Ready, outcome: Outcome, planned: &Value, private: Vec<u8>, diags: &mut Diagnostics) -> ApplyResponse {
+fn finished(
+    ready: &Ready,
+    outcome: Outcome,
+    planned: &Value,
+    private: Vec<u8>,
+    diags: &mut Diagnostics,
+) -> ApplyResponse {
     for warning in &outcome.warnings {
         warn(warning, diags);
     }
@@ -179,7 +186,13 @@ async fn change(
         let request = planned_request(&req.planned_state, &req.config, Some(current))
             .ok_or_else(|| Failure::new("The plan names no cluster").next("plan again"))?;
         // As it is, to where it goes; its other changes come after.
-        let as_is = VmSpec { vmid: new.vmid, node: new.node.clone(), pool: new.pool.clone(), migration: new.migration.clone(), ..old.clone() };
+        let as_is = VmSpec {
+            vmid: new.vmid,
+            node: new.node.clone(),
+            pool: new.pool.clone(),
+            migration: new.migration.clone(),
+            ..old.clone()
+        };
         let moved = if record.cluster == *target {
             ready.fleet.finish(&as_is, &record, timeout).await?
         } else {
@@ -238,7 +251,10 @@ mod tests {
         let planned = Value::object([
             ("memory", Value::from("8GB")),
             ("vmid", Value::unknown()),
-            ("disks", Value::map([("scsi0", Value::object([("size", Value::from("20GB")), ("volume", Value::unknown())]))])),
+            (
+                "disks",
+                Value::map([("scsi0", Value::object([("size", Value::from("20GB")), ("volume", Value::unknown())]))]),
+            ),
         ]);
         let real = Value::object([
             ("memory", Value::from("8GiB")),

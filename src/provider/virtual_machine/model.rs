@@ -46,11 +46,8 @@ pub(crate) fn request(planned: &Value, pin: Option<&str>, current: Option<Curren
     request.memory = spec.memory;
     let disk = |wish: &DiskWish| DiskRequest { size: wish.size, storage: wish.storage.clone() };
     request.disks = spec.disks.iter().map(|(slot, wish)| (*slot, disk(wish))).collect();
-    let nic = |wish: &NicWish| NicRequest {
-        network: wish.network.clone(),
-        bridge: wish.bridge.clone(),
-        vlan: wish.vlan,
-    };
+    let nic =
+        |wish: &NicWish| NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
     request.nics = spec.nics.iter().map(|(slot, wish)| (*slot, nic(wish))).collect();
     request.tags = spec.tags.iter().flatten().filter_map(|tag| Tag::new(tag).ok()).collect();
     request.current = current;
@@ -197,7 +194,8 @@ impl Reader<'_> {
         self.word(value, path, "model", &["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"]);
         let mac = text(value, "mac");
         if mac.as_deref().is_some_and(|mac| !is_mac(mac)) {
-            let detail = "A MAC address is six pairs of hexadecimal digits, and not a multicast one: `BC:24:11:00:00:01`.";
+            let detail =
+                "A MAC address is six pairs of hexadecimal digits, and not a multicast one: `BC:24:11:00:00:01`.";
             self.diags.error_at(path.clone().attribute("mac"), "Not a MAC address", detail);
         }
         let network = text(value, "network");
@@ -249,7 +247,8 @@ impl Reader<'_> {
         for tag in value.attr("tags").as_list()?.iter().filter_map(Value::as_str) {
             match Tag::new(tag) {
                 Ok(_) if tag.chars().any(|c| c.is_ascii_uppercase()) => {
-                    let detail = format!("{tag:?}: Proxmox VE stores tags in lower case; write {:?}.", tag.to_lowercase());
+                    let detail =
+                        format!("{tag:?}: Proxmox VE stores tags in lower case; write {:?}.", tag.to_lowercase());
                     self.diags.error_at(AttributePath::new("tags"), "A tag has capital letters", detail);
                 }
                 Ok(_) => drop(tags.insert(tag.to_owned())),
@@ -262,7 +261,8 @@ impl Reader<'_> {
     fn description(&mut self, value: &Value) -> Option<String> {
         let description = text(value, "description")?;
         if description.chars().count() > DESCRIPTION_MAX {
-            let detail = format!("At most {DESCRIPTION_MAX} characters: Proxmox VE takes 8192, and moves need some of them.");
+            let detail =
+                format!("At most {DESCRIPTION_MAX} characters: Proxmox VE takes 8192, and moves need some of them.");
             self.diags.error_at(AttributePath::new("description"), "The description is too long", detail);
         }
         Some(description)
@@ -361,7 +361,11 @@ mod tests {
             ("fraction of a MiB", base().with_attr("memory", "100000001"), "memory"),
             ("disk size", base().with_attr("disks", disk("big")), r#"disks["scsi0"].size"#),
             ("disk slot", base().with_attr("disks", Value::map([("scsi99", Value::Null)])), r#"disks["scsi99"]"#),
-            ("no network", base().with_attr("network_devices", nic(Value::Null.with_attr("model", "virtio"))), r#"network_devices["net0"]"#),
+            (
+                "no network",
+                base().with_attr("network_devices", nic(Value::Null.with_attr("model", "virtio"))),
+                r#"network_devices["net0"]"#,
+            ),
             (
                 "both",
                 base().with_attr("network_devices", nic(Value::object([("network", "app"), ("bridge", "vmbr0")]))),
@@ -369,13 +373,20 @@ mod tests {
             ),
             (
                 "mac",
-                base().with_attr("network_devices", nic(Value::object([("network", "app"), ("mac", "01:00:00:00:00:00")]))),
+                base().with_attr(
+                    "network_devices",
+                    nic(Value::object([("network", "app"), ("mac", "01:00:00:00:00:00")])),
+                ),
                 r#"network_devices["net0"].mac"#,
             ),
             ("tags", base().with_attr("tags", Value::set(["Web"])), "tags"),
             ("migration", base().with_attr("migration", Value::object([("source", "burn")])), "migration.source"),
             ("time", base().with_attr("migration", Value::object([("keep_source", "soon")])), "migration.keep_source"),
-            ("loss", base().with_attr("migration", Value::Null.with_attr("accept_loss", Value::set(["all"]))), "migration.accept_loss"),
+            (
+                "loss",
+                base().with_attr("migration", Value::Null.with_attr("accept_loss", Value::set(["all"]))),
+                "migration.accept_loss",
+            ),
             ("description", base().with_attr("description", "x".repeat(8000)), "description"),
         ];
         for (what, config, path) in cases {

@@ -20,11 +20,8 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     if req.config.is_null() && req.proposed_new_state.is_null() {
         return destroy(&req, diags);
     }
-    let place = if req.prior_state.is_null() {
-        create(ready, &req, diags).await
-    } else {
-        update(ready, &req, diags).await
-    };
+    let place =
+        if req.prior_state.is_null() { create(ready, &req, diags).await } else { update(ready, &req, diags).await };
     let moving = !req.prior_state.is_null() && place.cluster != *req.prior_state.attr("cluster");
     let state = planned(&req.config, &req.prior_state, place.cluster, place.placement, moving);
     if !req.prior_state.is_null() {
@@ -184,7 +181,10 @@ fn unknown_names(ready: &Ready, request: &Request, diags: &mut Diagnostics) -> b
         diags.error_at(
             AttributePath::new("pool"),
             "No such resource pool",
-            format!("{pool} is neither in the federation file nor on a cluster that answers. Known: {}.", known.join(", ")),
+            format!(
+                "{pool} is neither in the federation file nor on a cluster that answers. Known: {}.",
+                known.join(", ")
+            ),
         );
     }
     if let Some(name) = request.pin.as_ref().filter(|name| !ready.federation().clusters.contains_key(*name)) {
@@ -197,7 +197,9 @@ fn no_such_cluster(name: &str, diags: &mut Diagnostics) {
     diags.error_at(
         AttributePath::new("cluster"),
         "No such cluster",
-        format!("{name} is not a cluster of this federation: neither in `clusters` of the provider block nor in the file."),
+        format!(
+            "{name} is not a cluster of this federation: neither in `clusters` of the provider block nor in the file."
+        ),
     );
 }
 
@@ -229,13 +231,15 @@ fn refuse_impossible(prior: &Value, planned: &Value, moving: bool, diags: &mut D
         let size = |disk: &Value| disk.attr("size").as_str().and_then(|size| size.parse::<federation::Bytes>().ok());
         if let (Some(new), Some(old)) = (size(disk), size(had)) {
             if new < old {
-                let detail = format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
+                let detail =
+                    format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
                 diags.error_at(at("size"), "A disk can't shrink", detail);
             }
         }
         for name in ["storage", "format"] {
             if !moving && differs(disk.attr(name), had.attr(name)) && !had.attr(name).is_null() {
-                let detail = format!("{slot}: moving a volume inside its cluster is not supported yet; move it in Proxmox VE.");
+                let detail =
+                    format!("{slot}: moving a volume inside its cluster is not supported yet; move it in Proxmox VE.");
                 diags.error_at(at(name), format!("{name} can't change in place"), detail);
             }
         }

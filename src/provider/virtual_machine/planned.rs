@@ -115,7 +115,9 @@ fn nic(config: &Value, prior: &Value, moving: bool) -> Value {
     }
     object.set(
         "mac",
-        leaf(config.attr("mac"), prior.attr("mac"), Same::IgnoringCase, || prior_or(prior.attr("mac"), Value::unknown())),
+        leaf(config.attr("mac"), prior.attr("mac"), Same::IgnoringCase, || {
+            prior_or(prior.attr("mac"), Value::unknown())
+        }),
     );
     object.done()
 }

@@ -19,7 +19,10 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
         return as_it_was;
     };
     let Some(record) = record(&req.current_state) else {
-        diags.error("State can't be read", format!("{name}: it lacks the cluster, VMID or UUID of the machine. Import it again."));
+        diags.error(
+            "State can't be read",
+            format!("{name}: it lacks the cluster, VMID or UUID of the machine. Import it again."),
+        );
         return as_it_was;
     };
     match ready.fleet.find(&record).await {
@@ -37,7 +40,8 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
         Found::Gone => ReadResponse { new_state: Value::Null, private: Vec::new() },
         Found::Unsure(why) => {
             // The same summary for every machine of a cluster, so that core groups them.
-            diags.warning(format!("Machines of cluster {} are not refreshed", record.cluster), format!("{name}: {why}"));
+            diags
+                .warning(format!("Machines of cluster {} are not refreshed", record.cluster), format!("{name}: {why}"));
             as_it_was
         }
     }

@@ -46,19 +46,28 @@ fn placement() -> Vec<Attribute> {
 
 fn hardware() -> Vec<Attribute> {
     let cpu = vec![
-        default(Attribute::number("cores"), "Cores per socket, from 1 (1). A running machine takes it at its next restart."),
+        default(
+            Attribute::number("cores"),
+            "Cores per socket, from 1 (1). A running machine takes it at its next restart.",
+        ),
         default(Attribute::number("sockets"), "Sockets, from 1 (1). A running machine takes it at its next restart."),
-        default(Attribute::string("type"), "CPU model (`x86-64-v2-AES`). A running machine takes it at its next restart."),
+        default(
+            Attribute::string("type"),
+            "CPU model (`x86-64-v2-AES`). A running machine takes it at its next restart.",
+        ),
     ];
     let disk = vec![
-        Attribute::string("size")
-            .required()
-            .describe("Size, in whole MiB: `40GB`, `40GiB` and `40G` are all 40 × 2³⁰ bytes. It can grow in place, never shrink."),
+        Attribute::string("size").required().describe(
+            "Size, in whole MiB: `40GB`, `40GiB` and `40G` are all 40 × 2³⁰ bytes. It can grow in place, never shrink.",
+        ),
         Attribute::string("storage").optional().computed().describe(
             "Storage, by its federation name: a key of the cluster's `storage_classes`, or a storage's own name. The \
              cluster's primary storage unless set.",
         ),
-        Attribute::string("format").optional().computed().describe("`raw`, `qcow2` or `vmdk`; the storage's own unless set."),
+        Attribute::string("format")
+            .optional()
+            .computed()
+            .describe("`raw`, `qcow2` or `vmdk`; the storage's own unless set."),
         default(Attribute::bool("ssd"), "Whether the guest sees an SSD (false)."),
         default(Attribute::bool("discard"), "Whether the guest's discards free space (false)."),
         default(Attribute::bool("backup"), "Whether backups, and so moves, include it (true)."),
@@ -68,10 +77,19 @@ fn hardware() -> Vec<Attribute> {
         Attribute::string("network")
             .optional()
             .describe("Network, by its federation name: a key of the cluster's `networks`. Either this or `bridge`."),
-        Attribute::string("bridge").optional().computed().describe("Bridge. What the network became where `network` is set."),
-        Attribute::number("vlan").optional().computed().describe("VLAN tag, 1 to 4094. What the network became where `network` is set."),
+        Attribute::string("bridge")
+            .optional()
+            .computed()
+            .describe("Bridge. What the network became where `network` is set."),
+        Attribute::number("vlan")
+            .optional()
+            .computed()
+            .describe("VLAN tag, 1 to 4094. What the network became where `network` is set."),
         default(Attribute::string("model"), "Model (`virtio`): `virtio`, `e1000`, `e1000e`, `rtl8139` or `vmxnet3`."),
-        Attribute::string("mac").optional().computed().describe("MAC address. Proxmox VE's choice unless set; a move keeps it."),
+        Attribute::string("mac")
+            .optional()
+            .computed()
+            .describe("MAC address. Proxmox VE's choice unless set; a move keeps it."),
         default(Attribute::bool("firewall"), "Whether Proxmox VE's firewall filters it (false)."),
     ];
     vec![
@@ -100,7 +118,10 @@ fn behaviour() -> Vec<Attribute> {
         default(Attribute::string("keep_source"), "How long a kept source stays (`7d`)."),
         default(Attribute::string("keep_archive"), "How long the archive of the move stays (`7d`)."),
         default(Attribute::string("shutdown_timeout"), "How long the guest may take to shut down (`10m`)."),
-        default(Attribute::bool("force_stop"), "Whether a guest that doesn't shut down in time is stopped hard (false)."),
+        default(
+            Attribute::bool("force_stop"),
+            "Whether a guest that doesn't shut down in time is stopped hard (false).",
+        ),
         Attribute::new("accept_loss", Type::set(Type::String)).optional().computed().describe(
             "What a move may drop: `snapshots`, `excluded-disks` (disks with `backup = false`), `unused-disks`, \
              `pending-changes`. Without it such a machine is not moved.",
@@ -116,7 +137,10 @@ fn behaviour() -> Vec<Attribute> {
         Attribute::string("description").optional().computed().describe("Notes. Left alone where not set."),
         default(Attribute::bool("started"), "Whether it runs (true)."),
         default(Attribute::bool("on_boot"), "Whether it starts with its node (true)."),
-        default(Attribute::bool("protection"), "Whether Proxmox VE refuses to remove it (false); then `destroy` refuses too."),
+        default(
+            Attribute::bool("protection"),
+            "Whether Proxmox VE refuses to remove it (false); then `destroy` refuses too.",
+        ),
         default(Attribute::bool("agent"), "Whether the QEMU guest agent is used (false)."),
         Attribute::nested("migration", NestingMode::Single, migration)
             .optional()

@@ -152,7 +152,8 @@ fn nic(spec: &NicSpec, facts: &Cluster, prior: &Value) -> Value {
         None => None,
     };
     let mac = spec.mac().unwrap_or_default();
-    let mac = if Same::IgnoringCase.means(prior.attr("mac"), &mac.into()) { prior.attr("mac").clone() } else { mac.into() };
+    let mac =
+        if Same::IgnoringCase.means(prior.attr("mac"), &mac.into()) { prior.attr("mac").clone() } else { mac.into() };
     Value::object([
         ("network", network.into()),
         ("bridge", spec.bridge().into()),
