@@ -40,6 +40,7 @@ pub(crate) fn build(world: &World, seed: u64, pace: Pace, folder: PathBuf) -> Re
         links: world.links.clone(),
         faults: crate::faults::Faults::default(),
         log: crate::log::RequestLog::default(),
+        written: BTreeMap::new(),
         baseline: BTreeSet::new(),
     };
     let mut leaves = Leaves::new();

@@ -29,6 +29,7 @@ mod qemu;
 mod reads;
 mod routes;
 mod server;
+mod snapshot;
 mod state;
 mod storage;
 mod table;
@@ -45,8 +46,9 @@ use tokio::sync::{oneshot, watch};
 
 pub use clock::Pace;
 pub use faults::{Action, GateHit, Matched, Nth, Rule, RuleId};
-pub use inspect::{ArchiveSnapshot, ClusterHandle, DiskSnapshot, NodePower, VmSnapshot, VolumeSnapshot};
+pub use inspect::{ClusterHandle, NodePower};
 pub use log::Request;
+pub use snapshot::{ArchiveSnapshot, DiskSnapshot, VmSnapshot, VolumeSnapshot};
 pub use world::{
     AclSpec, BridgeSpec, ClusterSpec, GuestSpec, LinkSpec, NodeSpec, PoolSpec, Profile, StorageSpec, TokenSpec,
     UserSpec, World,
@@ -189,7 +191,7 @@ impl Simulator {
 
     /// Every VM with this SMBIOS UUID, wherever it is and whatever it does.
     pub fn copies(&self, uuid: &str) -> Vec<VmSnapshot> {
-        inspect::copies(&mut self.lock(), uuid)
+        snapshot::copies(&mut self.lock(), uuid)
     }
 
     /// Those whose guest runs right now. More than one is a disaster.
@@ -197,10 +199,23 @@ impl Simulator {
         self.copies(uuid).into_iter().filter(|vm| vm.running).collect()
     }
 
+    /// The last record the guest with this UUID ever wrote, whichever copy of it ran.
+    pub fn newest_written(&self, uuid: &str) -> u64 {
+        let mut st = self.lock();
+        st.flush_all();
+        st.written.get(&uuid.to_lowercase()).copied().unwrap_or(0)
+    }
+
+    /// The newest record of that guest on any disk of any copy or in any readable archive. Nothing is lost as long as
+    /// it equals [`Simulator::newest_written`].
+    pub fn newest_held(&self, uuid: &str) -> u64 {
+        snapshot::newest_held(&mut self.lock(), uuid)
+    }
+
     /// What is left lying about: stubs, locks, unused and orphan volumes, archives that were not there at the start,
     /// pools below `moxxie-moves`, running tasks. Empty when all is tidy.
     pub fn litter(&self) -> Vec<String> {
-        inspect::litter(&self.lock())
+        snapshot::litter(&self.lock())
     }
 
     /// Time goes on by hand; what becomes due happens.

@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) links: Vec<crate::world::LinkSpec>,
     pub(crate) faults: Faults,
     pub(crate) log: RequestLog,
+    /// The last record each guest ever wrote, by its UUID.
+    pub(crate) written: BTreeMap<String, u64>,
     /// Volumes that were there when the world was built; litter is counted from here.
     pub(crate) baseline: BTreeSet<String>,
 }

@@ -12,7 +12,7 @@ async fn backup_and_restore_carry_every_byte() {
     let (prod, dr) = (sim.cluster("worldstream-prod"), sim.cluster("databarn-dr"));
     prod.create_vm(&guest(400, "ws1", "ceph-pool", Some("production-pool"), true)).expect("a guest");
     let before = prod.vm(400).expect("there");
-    let (a, b) = (Api::new(&prod, Some("app")), Api::new(&dr, Some("app")));
+    let (a, b) = (Api::new(&prod, Some("narrow")), Api::new(&dr, Some("narrow")));
     let shut = a.post("/nodes/ws1/qemu/400/status/shutdown", &[]).await;
     assert_eq!(a.wait(&shut).await, "OK");
     let cold = prod.vm(400).expect("there");
@@ -74,6 +74,12 @@ async fn backup_and_restore_carry_every_byte() {
     assert_eq!(b.wait(&start).await, "OK");
     let uuid = after.uuid.expect("a uuid");
     assert_eq!(sim.running_copies(&uuid).len(), 1);
+    assert_eq!(sim.newest_held(&uuid), sim.newest_written(&uuid));
+    let archived = prod.archives("transfer");
+    assert_eq!((archived[0].uuid.as_ref(), &archived[0].disks[0].sha256), (Some(&uuid), &cold.disks[0].sha256));
+    assert!(sim.newest_written(&uuid) > cold.disks[0].newest, "the target has written since");
+    dr.remove_vm(400);
+    assert!(sim.newest_held(&uuid) < sim.newest_written(&uuid), "its writes are lost");
     let again = a.post("/nodes/ws1/qemu/400/status/start", &[]).await;
     assert_eq!(a.wait(&again).await, "you can't start a vm if it's a template");
 }

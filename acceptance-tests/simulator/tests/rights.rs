@@ -12,7 +12,7 @@ async fn a_small_token_sees_little() {
     let prod = sim.cluster("worldstream-prod");
     prod.create_vm(&guest(100, "ws1", "ceph-pool", Some("production-pool"), false)).expect("a guest");
     prod.create_vm(&guest(200, "ws1", "ceph-pool", None, false)).expect("a guest");
-    let app = Api::new(&prod, Some("app"));
+    let app = Api::new(&prod, Some("narrow"));
     app.get("/cluster/status").await.refused(403, "Permission check failed (/, Sys.Audit)");
     let options = app.get("/cluster/options").await.data();
     assert_eq!(options.as_object().expect("a map").keys().collect::<Vec<_>>(), ["allowed-tags"]);
@@ -31,7 +31,7 @@ async fn rights_to_an_archive_come_through_its_vm() {
     let sim = three_sites().await;
     let (prod, dr) = (sim.cluster("worldstream-prod"), sim.cluster("databarn-dr"));
     prod.create_vm(&guest(400, "ws1", "ceph-pool", Some("production-pool"), false)).expect("a guest");
-    let (a, b) = (Api::new(&prod, Some("app")), Api::new(&dr, Some("app")));
+    let (a, b) = (Api::new(&prod, Some("narrow")), Api::new(&dr, Some("narrow")));
     let dump = a.post("/nodes/ws1/vzdump", &[("vmid", "400"), ("storage", "transfer"), ("compress", "zstd")]).await;
     assert_eq!(a.wait(&dump).await, "OK");
     let volid = prod.archives("transfer")[0].volid.clone();
@@ -50,7 +50,7 @@ async fn rights_to_an_archive_come_through_its_vm() {
 #[tokio::test]
 async fn the_pool_itself_is_not_the_teams() {
     let sim = three_sites().await;
-    let app = Api::new(&sim.cluster("worldstream-prod"), Some("app"));
+    let app = Api::new(&sim.cluster("worldstream-prod"), Some("narrow"));
     app.put("/pools", &[("poolid", "production-pool"), ("comment", "x")])
         .await
         .refused(403, "Permission check failed (/pool/production-pool, Pool.Allocate)");
@@ -107,31 +107,31 @@ async fn rules_go_with_their_vm() {
         privileges: Vec::new(),
         propagate: true,
     };
-    let app = world.users.iter_mut().find(|user| user.id == "app@pve").expect("the app's user");
+    let app = world.users.iter_mut().find(|user| user.id == "narrow@pve").expect("the narrow user");
     app.acl.push(rule);
     let sim = simulator::Simulator::start(world, simulator::Options::default()).await.expect("a simulator");
     let prod = sim.cluster("worldstream-prod");
     prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
-    let app = Api::new(&prod, Some("app"));
+    let app = Api::new(&prod, Some("narrow"));
     let held = app.get("/access/permissions?path=/vms/100").await.data();
     assert_eq!(held["/vms/100"]["VM.Backup"], 1);
     let destroy = app.delete("/nodes/ws1/qemu/100").await;
     assert_eq!(app.wait(&destroy).await, "OK");
     prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("another guest");
     assert_eq!(app.get("/nodes/ws1/qemu/100/config").await.status, 403);
-    let made = app.post("/access/users/app@pve/token/extra", &[]).await.data();
-    assert_eq!(made["full-tokenid"], "app@pve!extra");
-    app.post("/access/users/app@pve/token/extra", &[]).await.bad("tokenid", "Token already exists.");
+    let made = app.post("/access/users/narrow@pve/token/extra", &[]).await.data();
+    assert_eq!(made["full-tokenid"], "narrow@pve!extra");
+    app.post("/access/users/narrow@pve/token/extra", &[]).await.bad("tokenid", "Token already exists.");
 }
 
 /// pve-behaviour.md §1.4: a NIC needs SDN.Use on its bridge, through a pool too.
 #[tokio::test]
 async fn bridges_need_a_right() {
     let mut world = simulator::World::three_sites().expect("a world");
-    let app = world.users.iter_mut().find(|user| user.id == "app@pve").expect("the app's user");
+    let app = world.users.iter_mut().find(|user| user.id == "narrow@pve").expect("the narrow user");
     app.acl.retain(|rule| !rule.path.starts_with("/sdn"));
     let sim = simulator::Simulator::start(world, simulator::Options::default()).await.expect("a simulator");
-    let app = Api::new(&sim.cluster("worldstream-prod"), Some("app"));
+    let app = Api::new(&sim.cluster("worldstream-prod"), Some("narrow"));
     let form = |net: &'static str| [("vmid", "100"), ("pool", "production-pool"), ("net0", net)];
     let create = app.post("/nodes/ws1/qemu", &form("virtio,bridge=vmbr0")).await;
     create.refused(403, "Permission check failed (/sdn/zones/localnetwork/vmbr0, SDN.Use)");

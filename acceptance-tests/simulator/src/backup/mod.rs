@@ -1,6 +1,7 @@
 //! Backups: real archives of configuration and disks, made by vzdump and unpacked by restore.
 
 pub(crate) mod archive;
+pub(crate) mod contents;
 pub(crate) mod restore;
 pub(crate) mod vzdump;
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::acl::Auth;
 use crate::backup::archive::{self, Header};
-use crate::backup::vzdump::{archived_drive, parse_conf};
+use crate::backup::contents::{archived_drive, parse_conf};
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
 use crate::qemu::{Drive, config, create, destroy, is_drive, is_net, is_unused, options};

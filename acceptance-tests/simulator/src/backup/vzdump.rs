@@ -3,14 +3,15 @@
 use serde_json::json;
 
 use crate::acl::Auth;
-use crate::backup::archive::{self, Disk, Header};
+use crate::backup::archive::{self, Header};
+use crate::backup::contents::snapshot;
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
-use crate::qemu::{Drive, drives, is_unused};
-use crate::state::{Cluster, Power, State, Vm};
+use crate::qemu::{drives, is_unused};
+use crate::state::{Power, State, Vm};
 use crate::storage::{Archive, Place};
 use crate::tasks::{At, Outcome, Step, Work};
-use crate::util::{archive_date, format_size, log_date, percent_encode_notes, split_list};
+use crate::util::{archive_date, format_size, log_date, split_list};
 
 const ROOT_ONLY: [&str; 4] = ["tmpdir", "dumpdir", "script", "job-id"];
 /// Progress lines, and polls, a backup takes.
@@ -108,7 +109,6 @@ struct Running {
     vmid: u32,
     started: i64,
     volname: String,
-    path: String,
     header: Header,
     bytes: Vec<Vec<u8>>,
     logical: u64,
@@ -310,7 +310,7 @@ impl Vzdump {
         self.info(st, at, format!("started backup task '{uuid}'"));
         let logical: u64 = header.disks.iter().map(|disk| disk.logical).sum();
         let part_ms = (st.transfer_ms(&self.place(&cluster), logical) / PARTS).max(100);
-        Ok(Running { vmid, started, volname, path, header, bytes, logical, was, part_ms })
+        Ok(Running { vmid, started, volname, header, bytes, logical, was, part_ms })
     }
 
     /// Retention and the limit of protected archives (§6).
@@ -458,7 +458,6 @@ impl Vzdump {
         let now = st.now();
         let local = self.local(st, at, now);
         self.info(st, at, format!("Backup finished at {}", log_date(local)));
-        let _ = &running.path;
     }
 
     fn render_notes(&self, st: &State, at: &At, vmid: u32) -> String {
@@ -522,93 +521,4 @@ fn clock(seconds: i64) -> String {
 /// Space an archive takes in the accounts: 40 % of the disks when compressed (documented in fidelity.md).
 fn archive_size(logical: u64, extension: &str) -> u64 {
     if extension.is_empty() { logical } else { logical / 5 * 2 }
-}
-
-/// What goes into an archive, as it is now.
-fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Result<(Header, Vec<Vec<u8>>), ApiError> {
-    let vm = st.cluster(cluster).vms.get(&vmid).ok_or_else(|| Cluster::missing(node, vmid))?;
-    let mut text = String::new();
-    for line in vm.conf.get("description").iter().flat_map(|notes| notes.lines()) {
-        text.push_str(&format!("#{}\n", percent_encode_notes(line)));
-    }
-    let (mut disks, mut bytes) = (Vec::new(), Vec::new());
-    let mut left_out = Vec::new();
-    for drive in drives(&vm.conf).filter(|d| d.has_volume() && !d.is_cdrom()) {
-        let no = drive.option("backup").is_some_and(|flag| flag == "0" || flag == "no");
-        let no_efi = drive.slot == "efidisk0" && vm.conf.get("bios").is_none_or(|bios| bios != "ovmf");
-        if no || no_efi {
-            left_out.push(drive.slot.clone());
-            continue;
-        }
-        let Some(volume) = st.volume(cluster, node, &drive.volume) else {
-            return Err(ApiError::die(format!("volume '{}' does not exist", drive.volume)));
-        };
-        let data = std::fs::read(&volume.file).map_err(|error| ApiError::die(error.to_string()))?;
-        let storage = drive.volume.split(':').next().unwrap_or_default().to_owned();
-        disks.push(Disk {
-            slot: drive.slot.clone(),
-            storage,
-            logical: volume.logical,
-            content: volume.content,
-            length: data.len() as u64,
-        });
-        bytes.push(data);
-    }
-    for (key, value) in &vm.conf {
-        let skip = ["description", "lock", "parent"].contains(&key.as_str()) || is_unused(key);
-        if !skip && left_out.contains(key) {
-            text.push_str(&format!("#{key}: {value}\n"));
-        } else if !skip {
-            text.push_str(&format!("{key}: {value}\n"));
-        }
-    }
-    for disk in &disks {
-        text.push_str(&format!("#qmdump#map:{0}:drive-{0}:{1}:raw:\n", disk.slot, disk.storage));
-    }
-    Ok((Header { conf: text, disks }, bytes))
-}
-
-impl State {
-    /// Milliseconds a transfer takes on a storage, and over the line it may lie behind.
-    pub(crate) fn transfer_ms(&self, place: &Place<'_>, bytes: u64) -> u64 {
-        let def = self.clusters.get(place.cluster).and_then(|c| c.storages.get(place.storage));
-        let Some(def) = def else { return 100 };
-        let mut rate = def.spec.rate.max(1) * 1_000_000;
-        let mut latency = 0;
-        if let Some(other) = &def.spec.across {
-            let ends = |link: &&crate::world::LinkSpec| {
-                link.between.iter().any(|end| end == place.cluster) && link.between.contains(other)
-            };
-            if let Some(link) = self.links.iter().find(ends) {
-                rate = rate.min(link.mbit.max(1) * 125_000);
-                latency = link.rtt_ms;
-            }
-        }
-        bytes / (rate / 1000).max(1) + latency
-    }
-}
-
-/// What a template or a value of the archived configuration says.
-pub(crate) fn parse_conf(text: &str) -> std::collections::BTreeMap<String, String> {
-    let mut conf = std::collections::BTreeMap::new();
-    let mut notes = Vec::new();
-    for line in text.lines() {
-        if let Some(note) = line.strip_prefix('#') {
-            let commented = note.split_once(": ").is_some_and(|(key, _)| crate::qemu::is_drive(key));
-            if !note.starts_with("qmdump#") && !commented {
-                notes.push(crate::util::percent_decode(note, false));
-            }
-        } else if let Some((key, value)) = line.split_once(": ") {
-            conf.insert(key.to_owned(), value.to_owned());
-        }
-    }
-    if !notes.is_empty() {
-        conf.insert("description".to_owned(), notes.join("\n"));
-    }
-    conf
-}
-
-/// The drive of an archived slot.
-pub(crate) fn archived_drive(conf: &std::collections::BTreeMap<String, String>, slot: &str) -> Option<Drive> {
-    Some(Drive::parse(slot, conf.get(slot)?))
 }

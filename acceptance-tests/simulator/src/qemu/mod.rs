@@ -101,8 +101,11 @@ impl State {
             // A disk whose file is gone takes no writes, like one that was freed under the guest.
             let _ = bytes::append(&volume.file, volume.content, written, events);
         }
-        if let Some(vm) = self.cluster_mut(cluster).vms.get_mut(&vmid) {
-            vm.written = events;
+        let Some(vm) = self.cluster_mut(cluster).vms.get_mut(&vmid) else { return };
+        vm.written = events;
+        let uuid = vm.uuid();
+        if let Some(uuid) = uuid.filter(|_| events > written) {
+            self.written.insert(uuid, events);
         }
     }
 
