@@ -193,7 +193,7 @@ impl Fleet {
         Ok(resolved)
     }
 
-    async fn pick_vmid(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<u32, Failure> {
+    pub(crate) async fn pick_vmid(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<u32, Failure> {
         if let Some(vmid) = spec.vmid {
             return Ok(vmid);
         }

@@ -60,8 +60,6 @@ impl Mark {
 
 const OPEN: &str = "<!-- moxxie v1 ";
 const CLOSE: &str = " -->";
-/// Most bytes of a mark.
-pub const MARK_MAX: usize = 1024;
 
 /// Notes as Proxmox VE stores them: the user's text, and the mark where it says something.
 pub fn join(description: &str, mark: &Mark) -> String {
@@ -108,7 +106,7 @@ mod tests {
             assert_eq!(split(&join(text, &mark())), (text.to_owned(), mark()), "{text:?}");
             assert_eq!(split(&join(text, &Mark::default())), (text.to_owned(), Mark::default()));
         }
-        assert!(join("", &mark()).len() < MARK_MAX);
+        assert!(join("", &mark()).len() < 1024, "schema.md: at most 1 KiB");
     }
 
     #[test]

@@ -44,11 +44,6 @@ impl Decisions {
         Decisions { folder: folder.to_owned(), run: run.to_owned() }
     }
 
-    /// Which run this is.
-    pub(crate) fn run(&self) -> &str {
-        &self.run
-    }
-
     /// Keeps a decision under `key` (64 hexadecimal digits).
     pub(crate) fn record(&self, key: &str, cluster: &str, placement: &str, plan: Option<&str>) -> std::io::Result<()> {
         let entry = Entry {

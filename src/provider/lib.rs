@@ -8,6 +8,7 @@ mod block;
 mod decisions;
 mod failures;
 mod placing;
+mod private;
 mod values;
 mod virtual_machine;
 

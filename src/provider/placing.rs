@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::decisions::{Decisions, workspace};
+use crate::private::Private;
 
 /// What a configured process decides with.
 #[derive(Debug)]
@@ -173,6 +174,6 @@ impl Ready {
 }
 
 /// The decision in a planned private, if there is one.
-pub(crate) fn decode(planned_private: &[u8]) -> Option<Pinned> {
-    serde_json::from_slice(planned_private).ok()
+fn decode(planned_private: &[u8]) -> Option<Pinned> {
+    Private::read(planned_private).pinned
 }

@@ -133,7 +133,10 @@ impl Fleet {
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, what)?;
         let node = pick_node(&facts, &VmSpec { node: pinned_node(spec, guest), ..spec.clone() }, &resolved, what)?;
-        let vmid = spec.vmid.unwrap_or(guest.place.vmid);
+        let vmid = match spec.vmid {
+            Some(vmid) => vmid,
+            None => self.vmid_on(&to_site, spec, guest.place.vmid, what).await?,
+        };
         let to = Place { cluster: target.clone(), node, vmid };
         let passed =
             Preflight { fleet: self, source: &from_site, target: &to_site, spec, guest, to: &to, resolved: &resolved }
@@ -173,6 +176,15 @@ impl Fleet {
         let outcome = moving.run().await;
         warnings.append(&mut moving.warnings);
         outcome.map(|guest| Outcome { guest, warnings })
+    }
+
+    /// The VMID on the target: its own where that is free, else the next of the range.
+    async fn vmid_on(&self, target: &Site, spec: &VmSpec, own: u32, what: &str) -> Result<u32, Failure> {
+        let overview = target.fresh().await.map_err(|error| dark(what, &target.name, error))?;
+        if overview.guest(own).is_none() && target.client.next_id(Some(own)).await.is_ok() {
+            return Ok(own);
+        }
+        self.pick_vmid(target, spec, what).await
     }
 
     /// Takes an open move over, and brings it to one of its two ends. `wish`: the cluster that is wanted now; `None` takes

@@ -412,9 +412,12 @@ impl Move<'_> {
         (wish.source == Source::Keep && seconds > 0).then(|| now.saturating_add(seconds))
     }
 
+    /// Until when the archive is kept. Under another VMID nobody could remove it later: a token's right to it comes through
+    /// a machine of its VMID (`pve-behaviour.md` §17).
     fn keep_archive(&self, now: i64) -> Option<i64> {
         let seconds = i64::try_from(self.spec.migration.keep_archive.as_secs_ceil()).unwrap_or(i64::MAX);
-        (seconds > 0).then(|| now.saturating_add(seconds))
+        let same_vmid = self.journal.to.vmid == self.from().vmid;
+        (seconds > 0 && same_vmid).then(|| now.saturating_add(seconds))
     }
 
     /// Retires or removes the source. The archive goes first: a token's right to it comes through a machine of its VMID

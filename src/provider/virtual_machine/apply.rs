@@ -7,6 +7,7 @@ use protocol::{ApplyRequest, ApplyResponse, Diagnostics, Value};
 use super::{model, state::state};
 use crate::failures::{report, warn};
 use crate::placing::Ready;
+use crate::private::Private;
 use crate::values::text;
 
 /// Carries a plan out. A create answers with the planned object, or null and an error, never both: nothing is tainted.
@@ -150,13 +151,19 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
         diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Import it again.");
         return kept();
     };
+    let mut old = old;
+    if Private::read(&req.planned_private).imported {
+        // What was never configured is not taken out of the configuration.
+        old.disks.retain(|slot, _| spec.disks.contains_key(slot));
+        old.nics.retain(|slot, _| spec.nics.contains_key(slot));
+    }
     let planned_cluster = text(&req.planned_state, "cluster").and_then(|name| ClusterName::new(name).ok());
     let Some(target) = planned_cluster.or_else(|| Some(record.cluster.clone())) else { return kept() };
     let changed = change(ready, req, &old, &spec, &record, &target).await;
     match changed {
         Ok(outcome) => {
             ready.forget(&req.planned_private);
-            finished(ready, outcome, &req.planned_state, req.planned_private.clone(), diags)
+            finished(ready, outcome, &req.planned_state, Private::read(&req.planned_private).applied().write(), diags)
         }
         Err(failure) => {
             if failure.kind == FailureKind::Stale {

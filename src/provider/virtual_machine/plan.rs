@@ -5,6 +5,7 @@ use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
 
 use super::{model, planned::planned};
 use crate::placing::{Pinned, Ready, Walk};
+use crate::private::Private;
 use crate::values::text;
 
 /// Where a machine is planned to be.
@@ -23,7 +24,10 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     let place =
         if req.prior_state.is_null() { create(ready, &req, diags).await } else { update(ready, &req, diags).await };
     let moving = !req.prior_state.is_null() && place.cluster != *req.prior_state.attr("cluster");
-    let state = planned(&req.config, &req.prior_state, place.cluster, place.placement, moving);
+    let mut state = planned(&req.config, &req.prior_state, place.cluster, place.placement, moving);
+    if moving {
+        give_another_vmid(&req, &mut state, diags);
+    }
     if !req.prior_state.is_null() {
         refuse_impossible(&req.prior_state, &state, moving, diags);
     }
@@ -138,7 +142,7 @@ async fn decide(ready: &Ready, req: &PlanRequest, request: &Request, walk: Walk,
         Ok(pinned) => Place {
             cluster: pinned.cluster.as_str().into(),
             placement: pinned.placement.as_str().into(),
-            planned_private: encode(&pinned),
+            planned_private: encode(req, pinned),
         },
         Err(refusal) => {
             refused(request, &refusal, diags);
@@ -147,8 +151,9 @@ async fn decide(ready: &Ready, req: &PlanRequest, request: &Request, walk: Walk,
     }
 }
 
-fn encode(pinned: &Pinned) -> Vec<u8> {
-    serde_json::to_vec(pinned).unwrap_or_default()
+/// The decision beside what is stored already.
+fn encode(req: &PlanRequest, pinned: Pinned) -> Vec<u8> {
+    Private { pinned: Some(pinned), ..Private::read(&req.prior_private) }.write()
 }
 
 fn pinned_to(pin: &Value) -> Place {
@@ -201,6 +206,23 @@ fn no_such_cluster(name: &str, diags: &mut Diagnostics) {
             "{name} is not a cluster of this federation: neither in `clusters` of the provider block nor in the file."
         ),
     );
+}
+
+/// A move keeps its VMID, unless the refresh found another guest with it on the target.
+fn give_another_vmid(req: &PlanRequest, state: &mut Value, diags: &mut Diagnostics) {
+    let Some(target) = text(state, "cluster") else { return };
+    if !req.config.attr("vmid").is_null() || !Private::read(&req.prior_private).vmid_taken.contains(&target) {
+        return;
+    }
+    let vmid = req.prior_state.attr("vmid").as_i64().unwrap_or_default();
+    diags.warning_at(
+        AttributePath::new("vmid"),
+        format!("Virtual machine {} gets another VMID", text(state, "name").unwrap_or_default()),
+        format!(
+            "Another guest has VMID {vmid} on {target}. Give clusters disjoint `vmid_range`s, and moves keep theirs."
+        ),
+    );
+    state.set_attr("vmid", Value::unknown());
 }
 
 /// Refuses what the user's edit asks for and nothing can carry out; nothing ever requires replacement.

@@ -1,14 +1,14 @@
 //! Owns ReadResource and ImportResourceState of a virtual machine.
+use std::collections::BTreeSet;
+
 use operations::{Found, Guest};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::{apply::record, state::state};
 use crate::failures::report;
 use crate::placing::Ready;
+use crate::private::Private;
 use crate::values::text;
-
-/// Private data of an imported machine until its first plan: all its slots are in state, configured or not.
-const IMPORTED: &[u8] = b"{\"imported\":true}";
 
 /// Refreshes a machine. It is gone only where that can be said for sure; else it stays as it was, with a warning.
 pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
@@ -28,14 +28,14 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     match ready.fleet.find(&record).await {
         Found::Here(guest) => {
             unfinished(&guest, &name, diags);
-            ReadResponse { new_state: refreshed(ready, &guest, &req), private: req.private }
+            refreshed(ready, &guest, &req).await
         }
         Found::Elsewhere(guest) => {
             diags.warning(
                 format!("Virtual machine {name} was moved by somebody else"),
                 format!("State had it on {}; it runs on {} now, and is followed there.", record.cluster, guest.place),
             );
-            ReadResponse { new_state: refreshed(ready, &guest, &req), private: req.private }
+            refreshed(ready, &guest, &req).await
         }
         Found::Gone => ReadResponse { new_state: Value::Null, private: Vec::new() },
         Found::Unsure(why) => {
@@ -47,9 +47,29 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     }
 }
 
-fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> Value {
+async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> ReadResponse {
     let facts = ready.fleet.facts(guest.place.cluster.as_str());
-    state(guest, &facts, &req.current_state, req.private == IMPORTED)
+    let mut private = Private::read(&req.private);
+    let new_state = state(guest, &facts, &req.current_state, private.imported);
+    private.vmid_taken = vmid_taken(ready, guest, private.vmid_taken).await;
+    ReadResponse { new_state, private: private.write() }
+}
+
+/// The other clusters of its pool on which some guest has its VMID. One that doesn't answer keeps its former answer.
+async fn vmid_taken(ready: &Ready, guest: &Guest, former: BTreeSet<String>) -> BTreeSet<String> {
+    let mut taken = BTreeSet::new();
+    let Some(pool) = guest.pool.as_ref().and_then(|pool| ready.federation().pools.get(pool)) else { return taken };
+    for name in pool.clusters.iter().filter(|name| **name != guest.place.cluster) {
+        let Some(site) = ready.fleet.site(name.as_str()) else { continue };
+        let is_taken = match site.glance().await {
+            Ok(overview) => overview.guest(guest.place.vmid).is_some(),
+            Err(_) => former.contains(name.as_str()),
+        };
+        if is_taken {
+            taken.insert(name.to_string());
+        }
+    }
+    taken
 }
 
 fn unfinished(guest: &Guest, name: &str, diags: &mut Diagnostics) {
@@ -72,7 +92,11 @@ pub(crate) async fn import(ready: Option<&Ready>, id: &str, diags: &mut Diagnost
             let facts = ready.fleet.facts(guest.place.cluster.as_str());
             let placement = format!("imported from {}", guest.place.cluster);
             let state = state(&guest, &facts, &Value::Null, true).with_attr("placement", placement);
-            vec![ImportedResource { type_name: super::TYPE.to_owned(), state, private: IMPORTED.to_vec() }]
+            vec![ImportedResource {
+                type_name: super::TYPE.to_owned(),
+                state,
+                private: Private { imported: true, ..Private::default() }.write(),
+            }]
         }
         Err(failure) => {
             report(&failure, diags);
