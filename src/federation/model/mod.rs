@@ -4,6 +4,7 @@
 //! [`Federation::overlay`] puts one over another. Nothing here knows where a value came from.
 
 mod cluster;
+mod enrolled;
 mod layers;
 mod path;
 mod pool;
@@ -18,6 +19,7 @@ pub use cluster::{
     Capability, CapacitySource, Cluster, Coordinates, MacPolicy, Network, Overcommit, Pricing, Reserve, Tier,
     VlanRange, VmidRange,
 };
+pub use enrolled::{Enrolled, Layered, Problem, Record, Sight, counts};
 pub use layers::Difference;
 pub use path::{CrossConnect, LinkKind, Method, MigrationPath, Transport, TransportKind, Wan, Weekday, Window};
 pub use pool::{AutomaticMove, Limits, Operator, Policy, Pool, Rule, RuleType, Strategy, Target};
@@ -35,6 +37,10 @@ pub struct Federation {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// The pools by name.
     pub pools: BTreeMap<PoolName, Pool>,
+    /// Where nothing new of a pool is placed, and why: what is enrolled there is damaged, missing or can't be seen. Not
+    /// declared by anybody, so no layer holds it.
+    #[serde(skip)]
+    pub closed: BTreeMap<PoolName, BTreeMap<ClusterName, String>>,
 }
 
 impl Federation {

@@ -56,6 +56,9 @@ pub(super) fn admission(
     if arrives && cluster.keeps_out() {
         reasons.push(if cluster.is_draining() { Reason::Draining } else { Reason::Cordoned });
     }
+    if arrives {
+        reasons.extend(closed(federation, request, name));
+    }
     reasons.extend(pool_limits(federation, inventory, request, ledger));
     let Some(facts) = inventory.clusters.get(name) else {
         reasons.push(Reason::NotConnected);
@@ -87,6 +90,13 @@ pub(super) fn admission(
     // Where something is not there at all, "not on one node" adds nothing.
     reasons.extend(short.into_iter().filter(|reason| complete || *reason != Reason::NoSingleNode));
     reasons
+}
+
+/// A policy that can't be read may forbid what a stale one allows (core-review F18).
+fn closed(federation: &Federation, request: &Request, name: &ClusterName) -> Option<Reason> {
+    let pool = request.pool.as_ref()?;
+    let why = federation.closed.get(pool)?.get(name)?;
+    Some(Reason::Closed { pool: pool.clone(), why: why.clone() })
 }
 
 fn health(facts: &ClusterFacts) -> Option<Reason> {

@@ -38,6 +38,14 @@ pub enum Reason {
         /// The pool.
         pool: PoolName,
     },
+    /// What is enrolled there of the pool can't be trusted.
+    #[error("nothing new of {pool} is placed there: {why}")]
+    Closed {
+        /// The pool.
+        pool: PoolName,
+        /// What is wrong with its record.
+        why: String,
+    },
     /// The VM is pinned elsewhere.
     #[error("the VM is pinned to {pin}")]
     PinnedElsewhere {
@@ -243,7 +251,8 @@ impl Reason {
             | Reason::Node { .. } => ReasonClass::Structure,
             Reason::Rule { .. } | Reason::Spread { .. } => ReasonClass::Rule,
             Reason::NotConnected | Reason::NotMember { .. } | Reason::PinnedElsewhere { .. } => ReasonClass::Membership,
-            Reason::Unreachable { .. }
+            Reason::Closed { .. }
+            | Reason::Unreachable { .. }
             | Reason::UnknownHealth { .. }
             | Reason::NotQuorate
             | Reason::CapacityUnknown { .. }
@@ -256,6 +265,7 @@ impl Reason {
         match self {
             Reason::NotConnected => "connect it in the provider's clusters".to_owned(),
             Reason::NotMember { pool } => format!("add it to the clusters of {pool}"),
+            Reason::Closed { pool, .. } => format!("mend the record of {pool} there: apply its moxxie_resource_pool"),
             Reason::PinnedElsewhere { pin } => format!("take the pin to {pin} away"),
             Reason::Unreachable { .. } | Reason::UnknownHealth { .. } => "bring it back into reach".to_owned(),
             Reason::NotQuorate => "restore its quorum".to_owned(),

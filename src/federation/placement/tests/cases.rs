@@ -335,3 +335,17 @@ fn one_gives_way_where_that_helps() {
     let places: Vec<String> = answers.into_iter().map(|answer| answer.unwrap().cluster.to_string()).collect();
     assert_eq!(places, ["b", "a", "c"]);
 }
+
+#[test]
+fn a_record_that_cannot_be_trusted_keeps_new_machines_away_and_moves_none() {
+    let (mut federation, inventory) = world(&["ams", "rtm"], Policy::default());
+    let why = "the record there is damaged".to_owned();
+    federation.closed.insert(pool_name(), [(cluster("ams"), why)].into());
+    let decision = choose(&federation, &inventory, &vm("web-1"), &Ledger::new()).unwrap();
+    assert_eq!(decision.cluster, cluster("rtm"));
+    let closed = decision.explanation.candidates.iter().find(|candidate| candidate.cluster == cluster("ams")).unwrap();
+    assert!(closed.refused[0].to_string().contains("damaged"), "{}", decision.explanation);
+    assert!(resident_ok(&federation, &inventory, &vm("web-1"), &cluster("ams")).is_ok());
+    let grows = Request { current: Some(Current { cluster: cluster("ams"), vmid: 100 }), ..vm("web-1") };
+    assert!(recheck(&federation, &inventory, &grows, &cluster("ams")).is_ok());
+}
