@@ -159,6 +159,12 @@ impl ClusterHandle {
         pools.iter().map(|(name, pool)| (name.clone(), (pool.comment.clone(), pool.vms.clone()))).collect()
     }
 
+    /// A pool made by hand; one that exists stays as it is.
+    pub fn create_pool(&self, name: &str) {
+        let mut st = self.lock();
+        st.cluster_mut(&self.name).pools.entry(name.to_owned()).or_default();
+    }
+
     /// A guest made by hand, without a task.
     ///
     /// # Errors

@@ -95,15 +95,37 @@ impl Move<'_> {
                 ))
                 .next("detach that volume from the guest by hand without freeing it, and apply again"));
         }
-        if config.protection() {
-            let set =
-                self.target.client.set_config(&to.node, to.vmid, Params::new().flag("protection", false), None).await;
-            set.map_err(|error| self.at(to, "its protection can't be lifted", error))?;
+        if let Err(error) = self.delete_target(to, config.protection()).await? {
+            // A failed restore is in no pool yet, so a token with rights on the pool alone can't remove it
+            // (`pve-behaviour.md` §7). The source must run again all the same.
+            let id = to.vmid;
+            self.warnings.push(
+                Failure::new(format!("A failed restore stays: {to}"))
+                    .at("the token may not remove it; it holds no data that the source doesn't have")
+                    .said(error)
+                    .next(format!("on {}: qm set {id} --protection 0 && qm destroy {id}", to.node)),
+            );
+            return Ok(());
         }
-        let upid = self.target.client.delete_vm(&to.node, to.vmid).await;
-        let upid = upid.map_err(|error| self.at(to, "the target can't be removed", error))?;
-        self.fleet.wait(&self.target, &upid, self.deadline, &self.what).await?;
         self.remove_volumes(to).await
+    }
+
+    /// Removes the target; what is refused for lack of a right comes back as the inner error.
+    async fn delete_target(&self, to: &Place, protected: bool) -> Result<Result<(), proxmox::Error>, Failure> {
+        if protected {
+            let off = Params::new().flag("protection", false);
+            match self.target.client.set_config(&to.node, to.vmid, off, None).await {
+                Err(error) if error.is_permission_denied() => return Ok(Err(error)),
+                set => set.map_err(|error| self.at(to, "its protection can't be lifted", error))?,
+            }
+        }
+        let upid = match self.target.client.delete_vm(&to.node, to.vmid).await {
+            Ok(upid) => upid,
+            Err(error) if error.is_permission_denied() => return Ok(Err(error)),
+            Err(error) => return Err(self.at(to, "the target can't be removed", error)),
+        };
+        self.fleet.wait(&self.target, &upid, self.deadline, &self.what).await?;
+        Ok(Ok(()))
     }
 
     /// The volumes that our restores of this VMID logged: a run that died before it could note them left them to the log.
