@@ -102,7 +102,7 @@ impl Fleet {
     /// Asks again what siblings can't break by being half-done, before anything is touched.
     async fn still_fits(&self, request: &Request, cluster: &ClusterName, what: &str) -> Result<(), Failure> {
         let inventory = self.recent_inventory().await;
-        recheck(self.federation(), &inventory, request, cluster).map_err(|reasons| {
+        recheck(&self.rules().await.federation, &inventory, request, cluster).map_err(|reasons| {
             let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
             Failure::stale(what, format!("cluster {cluster} can't take it any more: {}", reasons.join("; ")))
         })

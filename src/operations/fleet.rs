@@ -6,8 +6,9 @@ use std::time::Duration;
 use federation::placement::Inventory;
 use federation::{Cluster, ClusterName, Federation, Span};
 use proxmox::{Client, ClusterConnection, Limits};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Mutex, OnceCell, watch};
 
+use crate::enrolment::Rules;
 use crate::failure::Failure;
 use crate::site::Site;
 
@@ -51,7 +52,8 @@ const PER_NODE: usize = 4;
 #[derive(Debug)]
 pub struct Fleet {
     sites: BTreeMap<ClusterName, Arc<Site>>,
-    federation: Federation,
+    declared: Federation,
+    pub(crate) rules: Mutex<Option<Rules>>,
     settings: Settings,
     inventory: OnceCell<Arc<Inventory>>,
     stop: watch::Sender<bool>,
@@ -88,12 +90,19 @@ impl Fleet {
         if !failures.is_empty() {
             return Err(failures);
         }
-        Ok(Fleet { sites, federation, settings, inventory: OnceCell::new(), stop: watch::Sender::new(false) })
+        Ok(Fleet {
+            sites,
+            declared: federation,
+            rules: Mutex::new(None),
+            settings,
+            inventory: OnceCell::new(),
+            stop: watch::Sender::new(false),
+        })
     }
 
-    /// The federation's rules.
-    pub fn federation(&self) -> &Federation {
-        &self.federation
+    /// What the provider block and its file declare: the first of the three layers, see [`Fleet::rules`].
+    pub fn declared(&self) -> &Federation {
+        &self.declared
     }
 
     /// Waits and limits.
@@ -113,7 +122,7 @@ impl Fleet {
 
     /// What is declared about a cluster.
     pub fn facts(&self, name: &str) -> Cluster {
-        self.federation.clusters.get(name).cloned().unwrap_or_default()
+        self.declared.clusters.get(name).cloned().unwrap_or_default()
     }
 
     /// One cluster that an operation needs.

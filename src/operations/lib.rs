@@ -4,11 +4,13 @@
 //! nor HTTP (no request, no status code: errors are asked by predicate).
 //!
 //! Start at [`Fleet`]: the clusters of one process. A machine is created by [`Fleet::create`], found by [`Fleet::find`],
-//! changed by [`Fleet::update`], moved by [`Fleet::relocate`], removed by [`Fleet::destroy`]. Whatever takes more than one
+//! changed by [`Fleet::update`], moved by [`Fleet::relocate`], removed by [`Fleet::destroy`]. What the clusters keep for
+//! everybody is read by [`Fleet::rules`] and written by [`Fleet::create_pool`] and its siblings. Whatever takes more than one
 //! call is an operation with a journal on the clusters (`operation.rs`, `journal.rs`), so that the next process knows.
 
 mod create;
 mod destroy;
+mod enrolment;
 mod failure;
 mod fleet;
 mod guest;
@@ -23,6 +25,7 @@ mod spec;
 mod update;
 
 pub use create::Outcome;
+pub use enrolment::{PoolCopies, PoolFound, PoolWritten, Revision};
 pub use failure::{Failure, FailureKind};
 pub use fleet::{Fleet, Settings};
 pub use guest::{Found, Guest, Record, RetiredCopy};

@@ -3,9 +3,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use federation::ClusterName;
-use proxmox::{Client, Pool, Resource};
-use tokio::sync::Mutex;
+use federation::block::{self, BlockError, Envelope};
+use federation::model::{Record, Sight};
+use federation::{ClusterName, PoolName};
+use proxmox::{Client, Permissions, Pool, Resource};
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::journal::{Journal, OPERATIONS};
 
@@ -17,6 +19,8 @@ pub struct Site {
     /// Its client.
     pub client: Client,
     overview: Mutex<Option<Looked>>,
+    permissions: OnceCell<Option<Permissions>>,
+    documents: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -33,13 +37,21 @@ pub struct Overview {
     pub resources: Vec<Resource>,
     /// Pools with their comments, as far as the token sees them.
     pub pools: Vec<Pool>,
+    /// The pools among them whose comment holds a record of ours, sound or damaged.
+    pub records: BTreeMap<PoolName, Sight>,
     /// The cluster's clock: seconds since 1970.
     pub now: i64,
 }
 
 impl Site {
     pub(crate) fn new(name: ClusterName, client: Client) -> Site {
-        Site { name, client, overview: Mutex::new(None) }
+        Site {
+            name,
+            client,
+            overview: Mutex::new(None),
+            permissions: OnceCell::new(),
+            documents: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// The overview, not older than `age`. A cluster that could not be reached is not tried again in this process:
@@ -83,13 +95,48 @@ impl Site {
 
     async fn look(&self) -> proxmox::Result<Overview> {
         let (resources, pools) = tokio::try_join!(self.client.cluster_resources(None), self.client.pools())?;
-        Ok(Overview { resources, pools, now: self.now() })
+        let records = pools.iter().filter_map(record).collect();
+        Ok(Overview { resources, pools, records, now: self.now() })
+    }
+
+    /// What the token may do, asked once; `None` where the cluster doesn't say.
+    pub(crate) async fn permissions(&self) -> Option<&Permissions> {
+        self.permissions.get_or_init(|| async { self.client.permissions(None).await.ok() }).await.as_ref()
+    }
+
+    /// The lock of one pool's comment: Proxmox VE takes no digest there, so a process writes it one at a time.
+    pub(crate) async fn document(&self, pool: &str) -> Arc<Mutex<()>> {
+        self.documents.lock().await.entry(pool.to_owned()).or_default().clone()
     }
 
     /// The cluster's clock: seconds since 1970; 0 before its first answer.
     pub fn now(&self) -> i64 {
         self.client.server_time().map_or(0, |time| time.now())
     }
+}
+
+/// The record in a pool's comment, if there is one, sound or not.
+fn record(pool: &Pool) -> Option<(PoolName, Sight)> {
+    let name = PoolName::new(&pool.poolid).ok()?;
+    let damaged = |error: BlockError| match error {
+        BlockError::Broken { why } => why,
+        other => other.to_string(),
+    };
+    let sight = match block::read(pool.comment.as_deref()?) {
+        Err(BlockError::Missing) => return None,
+        Err(error) => Sight::Damaged(damaged(error)),
+        Ok(block) => match Envelope::<federation::Pool>::from_block(&block) {
+            Ok(envelope) => Sight::Record(Box::new(Record {
+                id: envelope.id,
+                rev: envelope.rev,
+                sum: block.checksum,
+                by: envelope.by,
+                pool: envelope.body,
+            })),
+            Err(error) => Sight::Damaged(damaged(error)),
+        },
+    };
+    Some((name, sight))
 }
 
 impl Overview {

@@ -50,7 +50,7 @@ pub(crate) enum Walk {
 impl Ready {
     /// The federation.
     pub(crate) fn federation(&self) -> &Federation {
-        self.fleet.federation()
+        self.fleet.declared()
     }
 
     /// Which walk this is, by the best sign there is (design §5): `planned_private`; the deferral flag, which Terraform

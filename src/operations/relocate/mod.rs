@@ -126,7 +126,7 @@ impl Fleet {
         let to_site = self.need(target.as_str(), what)?.clone();
         let from_site = self.need(guest.place.cluster.as_str(), what)?.clone();
         let inventory = self.recent_inventory().await;
-        recheck(self.federation(), &inventory, request, target).map_err(|reasons| {
+        recheck(&self.rules().await.federation, &inventory, request, target).map_err(|reasons| {
             let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
             Failure::stale(what, format!("cluster {target} can't take it any more: {}", reasons.join("; ")))
         })?;

@@ -1,0 +1,165 @@
+//! What the clusters keep of pools for everybody: reading it, and the layers of the federation's rules (design §3).
+mod copies;
+mod remove;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use federation::model::{Enrolled, Layered, Sight};
+use federation::{ClusterName, Federation, PoolName};
+use tokio::task::JoinSet;
+
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::site::{Overview, Site};
+
+pub use copies::{PoolCopies, PoolFound};
+pub use write::{PoolWritten, Revision};
+
+/// The rules that were put together last, and from what.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    from: Vec<Arc<Overview>>,
+    enrolled: Arc<Enrolled>,
+    layered: Arc<Layered>,
+}
+
+impl Fleet {
+    /// What is enrolled on the clusters that answer, as this process last saw them.
+    pub async fn enrolled(&self) -> Arc<Enrolled> {
+        self.current().await.0
+    }
+
+    /// The federation's rules: what is declared, completed and overruled by what is enrolled.
+    pub async fn rules(&self) -> Arc<Layered> {
+        self.current().await.1
+    }
+
+    async fn current(&self) -> (Arc<Enrolled>, Arc<Layered>) {
+        let seen = self.glances().await;
+        let mut rules = self.rules.lock().await;
+        let fits = |rules: &Rules| {
+            rules.from.len() == seen.len() && rules.from.iter().zip(&seen).all(|(a, (_, b))| Arc::ptr_eq(a, b))
+        };
+        if let Some(rules) = rules.as_ref().filter(|rules| fits(rules)) {
+            return (rules.enrolled.clone(), rules.layered.clone());
+        }
+        let enrolled = Arc::new(Enrolled::of(&sights(&seen, self.declared()).await, self.declared()));
+        let layered = Arc::new(self.declared().layered(&enrolled, &BTreeMap::new()));
+        let from = seen.into_iter().map(|(_, overview)| overview).collect();
+        *rules = Some(Rules { from, enrolled: enrolled.clone(), layered: layered.clone() });
+        (enrolled, layered)
+    }
+
+    /// The overview of every cluster that answers, all asked at once, in the order of their names.
+    pub(crate) async fn glances(&self) -> Vec<(Arc<Site>, Arc<Overview>)> {
+        let mut asked = JoinSet::new();
+        for site in self.sites() {
+            let site = Arc::clone(site);
+            asked.spawn(async move {
+                let overview = site.glance().await.ok()?;
+                Some((site, overview))
+            });
+        }
+        let mut seen: Vec<_> = asked.join_all().await.into_iter().flatten().collect();
+        seen.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        seen
+    }
+
+    /// Guests in a PVE pool or one nested in it, on the clusters that answer, as `cluster/vmid (name)`.
+    pub async fn guests_in_pool(&self, name: &PoolName, on: impl Fn(&ClusterName) -> bool) -> Vec<String> {
+        let seen = self.glances().await;
+        seen.iter()
+            .filter(|(site, _)| on(&site.name))
+            .flat_map(|(site, overview)| guests(site, overview, name))
+            .collect()
+    }
+
+    /// The clusters that answer and have a PVE pool of this name, and whether it holds a record.
+    pub async fn has_pool(&self, name: &PoolName) -> BTreeMap<ClusterName, bool> {
+        let seen = self.glances().await;
+        let found = seen.iter().filter(|(_, overview)| overview.has_pool(name.as_str()));
+        found.map(|(site, overview)| (site.name.clone(), overview.records.contains_key(name))).collect()
+    }
+}
+
+/// What every cluster that answers shows of every pool that is declared or enrolled anywhere.
+async fn sights(
+    seen: &[(Arc<Site>, Arc<Overview>)],
+    declared: &Federation,
+) -> BTreeMap<PoolName, BTreeMap<ClusterName, Sight>> {
+    let mut members: BTreeMap<&PoolName, BTreeSet<&ClusterName>> = BTreeMap::new();
+    for (name, pool) in &declared.pools {
+        members.entry(name).or_default().extend(&pool.clusters);
+    }
+    for (_, overview) in seen {
+        for (name, sight) in &overview.records {
+            let members = members.entry(name).or_default();
+            if let Sight::Record(record) = sight {
+                members.extend(&record.pool.clusters);
+            }
+        }
+    }
+    let mut sights = BTreeMap::new();
+    for (name, members) in members {
+        let mut of_pool = BTreeMap::new();
+        for (site, overview) in seen {
+            let sight =
+                if members.contains(&site.name) { site.sight(overview, name).await } else { overview.shows(name) };
+            of_pool.insert(site.name.clone(), sight);
+        }
+        sights.insert(name.clone(), of_pool);
+    }
+    sights
+}
+
+impl Overview {
+    /// What is seen of a pool; one that isn't seen counts as absent.
+    pub(crate) fn shows(&self, name: &PoolName) -> Sight {
+        match self.records.get(name) {
+            Some(sight) => sight.clone(),
+            None if self.has_pool(name.as_str()) => Sight::Plain,
+            None => Sight::Absent,
+        }
+    }
+}
+
+impl Site {
+    /// What is seen of a pool; where nothing is, whether the token would see it.
+    pub(crate) async fn sight(&self, overview: &Overview, name: &PoolName) -> Sight {
+        match overview.shows(name) {
+            Sight::Absent if !self.may_see(name).await => {
+                Sight::NoRight(format!("Pool.Audit on /pool/{name} of {}", self.name))
+            }
+            sight => sight,
+        }
+    }
+
+    /// Whether the token may see a pool (Pool.Audit or Pool.Allocate, `pve-behaviour.md` §10.3). A cluster that doesn't say
+    /// is taken at its word that there is no such pool.
+    async fn may_see(&self, name: &PoolName) -> bool {
+        let permissions = self.permissions().await;
+        let path = format!("/pool/{name}");
+        permissions.is_none_or(|all| all.has(&path, "Pool.Audit") || all.has(&path, "Pool.Allocate"))
+    }
+}
+
+/// Guests in a pool or one nested in it.
+fn guests(site: &Site, overview: &Overview, name: &PoolName) -> Vec<String> {
+    let inside = |pool: &str| {
+        pool == name.as_str() || pool.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    };
+    let found = overview.guests().filter(|guest| guest.pool.as_deref().is_some_and(inside));
+    found
+        .map(|guest| {
+            let vmid = guest.vmid.unwrap_or_default();
+            format!("{}/{vmid} ({})", site.name, guest.name.as_deref().unwrap_or("no name yet"))
+        })
+        .collect()
+}
+
+/// A failure about a pool, before anything was touched.
+pub(crate) fn untouched(what: &str, place: impl Into<String>) -> Failure {
+    Failure::new(what).at(place).state("nothing was touched")
+}
