@@ -314,7 +314,9 @@ impl Move<'_> {
         match self.take_back().await {
             Ok(guest) => {
                 let runs = if guest.running { "runs" } else { "is stopped" };
-                failure.state(format!("the move was taken back: {} {runs} as before", guest.place))
+                let left: Vec<String> = self.warnings.drain(..).map(|left| left.to_string()).collect();
+                let left = if left.is_empty() { String::new() } else { format!(". {}", left.join("; ")) };
+                failure.state(format!("the move was taken back: {} {runs} as before{left}", guest.place))
             }
             Err(undo) => failure
                 .state(format!("it could not be taken back yet: {} ({})", undo.detail(), self.journal.in_words()))
