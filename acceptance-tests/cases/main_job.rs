@@ -222,7 +222,7 @@ fn a_pool_of_the_file_is_made_on_first_need() {
         let workspace = world.workspace(&cli, Path::new(PROVIDER), "app");
         workspace.write("main.tf", MAIN.replace("production-pool", "fresh-pool"));
         workspace.write("multi-site.yaml", YAML.replace("name: production-pool", "name: fresh-pool"));
-        workspace.apply().expect(1).says("Pool.Allocate on /pool/fresh-pool");
+        workspace.apply().expect(1).says("on /pool/fresh-pool");
         world.assert_clean();
         assert_eq!(workspace.state().len(), 0, "nothing is tainted");
     }
@@ -293,7 +293,7 @@ fn fail_a_move(cli: &Cli, role: &str) {
             let stub = world.cluster("databarn-dr").vms().into_iter().find(|vm| !vm.config.contains_key("name"));
             world.cluster("databarn-dr").remove_vm(stub.expect("the stub").vmid);
         }
-        let litter: Vec<_> = world.litter().into_iter().filter(|line| role != "app" || !line.contains("orphan")).collect();
+        let litter: Vec<_> = world.litter().into_iter().filter(|line| role != "app" || !line.contains("is in no configuration")).collect();
         assert_eq!(litter, Vec::<String>::new());
         let shop = |workspace: &Workspace| workspace.state()["moxxie_virtual_machine.shop"]["cluster"].clone();
         assert_eq!(shop(&workspace), "worldstream-prod");

@@ -99,11 +99,12 @@ impl Move<'_> {
             // A failed restore is in no pool yet, so a token with rights on the pool alone can't remove it
             // (`pve-behaviour.md` §7). The source must run again all the same.
             let id = to.vmid;
+            let free: String = self.journal.volumes.iter().map(|volume| format!(" && pvesm free {volume}")).collect();
             self.warnings.push(
                 Failure::new(format!("A failed restore stays: {to}"))
                     .at("the token may not remove it; it holds no data that the source doesn't have")
                     .said(error)
-                    .next(format!("on {}: qm set {id} --protection 0 && qm destroy {id}", to.node)),
+                    .next(format!("on {}: qm set {id} --protection 0 && qm destroy {id}{free}", to.node)),
             );
             return Ok(());
         }
