@@ -186,6 +186,11 @@ impl ClusterHandle {
         }
     }
 
+    /// Frees a volume by hand, as `pvesm free` does; whether it was there.
+    pub fn free_volume(&self, node: &str, volid: &str) -> bool {
+        self.lock().free_volume(&self.name, node, volid)
+    }
+
     /// Sets a key by hand, lock or no lock; `None` removes it. Drives are taken as they stand.
     pub fn set_config(&self, vmid: u32, key: &str, value: Option<&str>) {
         let mut st = self.lock();

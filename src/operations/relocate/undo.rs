@@ -30,6 +30,8 @@ impl Move<'_> {
         self.write().await?;
         let (from, to) = (self.from(), self.journal.to.clone());
         self.tasks_end(&self.source, &from).await?;
+        // First of all the machine runs again: the target is stopped, and nothing starts it before "live".
+        self.restore_source(&from).await?;
         if self.journal.restored {
             self.tasks_end(&self.target, &to).await?;
             self.remove_target(&to).await?;
@@ -42,7 +44,6 @@ impl Move<'_> {
             let removed = archive::remove(&self.source, &from, &volid, self.fleet, self.deadline).await;
             removed.map_err(|error| self.at(&from, "the archive can't be removed", error))?;
         }
-        self.restore_source(&from).await?;
         self.give_both_back().await?;
         self.source.guest_now(&from.node, from.vmid).await.map_err(|error| self.at(&from, "it can't be read", error))
     }
