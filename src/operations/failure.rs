@@ -1,9 +1,30 @@
 //! Owns the form of an error that a person reads: what failed, where, what Proxmox VE said, what runs where now, what to do.
 use std::fmt::{self, Display};
+use std::ops::{Deref, DerefMut};
 
 /// An operation that failed, in the form of `schema.md`: five parts, of which only the first is always there.
+///
+/// Boxed, so that the way of success stays small; its parts are reached as if they were its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct Failure(Box<Parts>);
+
+impl Deref for Failure {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Failure {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
+/// The parts of a [`Failure`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
     /// What failed, in one line without a full stop: `Unable to create virtual machine web-1`.
     pub what: String,
     /// Cluster, node, object and numbers.
@@ -32,14 +53,14 @@ pub enum FailureKind {
 impl Failure {
     /// A failure of which only the first line is known yet.
     pub fn new(what: impl Into<String>) -> Failure {
-        Failure {
+        Failure(Box::new(Parts {
             what: what.into(),
             place: String::new(),
             said: None,
             state: String::new(),
             next: String::new(),
             kind: FailureKind::Plain,
-        }
+        }))
     }
 
     /// The plan was made under other facts: refused before anything was touched.
