@@ -262,10 +262,10 @@ impl Fleet {
                 Err(error) => error,
             };
             site.changed().await;
-            if error.is_already_exists() || error.is_ambiguous() {
-                if self.made_before(site, journal, what, deadline).await?.is_some() {
-                    return Ok(());
-                }
+            if (error.is_already_exists() || error.is_ambiguous())
+                && self.made_before(site, journal, what, deadline).await?.is_some()
+            {
+                return Ok(());
             }
             if !error.is_already_exists() || spec.vmid.is_some() {
                 let undone = self.give_back(site, key, journal.epoch).await;
@@ -313,10 +313,11 @@ impl Fleet {
                 );
             }
         }
-        if spec.started && !guest.running {
-            if let Err(failure) = self.start(site, to, deadline).await {
-                warnings.push(failure.next("see why, and apply again: the plan shows that it doesn't run"));
-            }
+        if spec.started
+            && !guest.running
+            && let Err(failure) = self.start(site, to, deadline).await
+        {
+            warnings.push(failure.next("see why, and apply again: the plan shows that it doesn't run"));
         }
         let guest = site.guest_now(&to.node, to.vmid).await.map_err(lost)?;
         Ok(Outcome { guest, warnings })

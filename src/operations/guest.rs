@@ -158,7 +158,7 @@ impl Fleet {
                 }
                 let (Some(vmid), Some(node)) = (candidate.vmid, candidate.node.as_deref()) else { continue };
                 match site.ask(vmid, node, &record.uuid, record.running).await {
-                    Answer::Is(guest) => found.push(guest),
+                    Answer::Is(guest) => found.push(*guest),
                     Answer::IsNot => {}
                     Answer::Silent(why) => unseen.push(why),
                 }
@@ -230,7 +230,7 @@ fn looks_like(guest: &Resource, record: &Record) -> bool {
 
 /// Whether what was found elsewhere may be taken for the machine (design §5): everybody answered, exactly one guest has the
 /// UUID, it runs, and it is neither part of an operation nor retired nor a template.
-fn adopt(record: &Record, mut found: Vec<Box<Guest>>, unseen: Vec<String>) -> Found {
+fn adopt(record: &Record, mut found: Vec<Guest>, unseen: Vec<String>) -> Found {
     if !unseen.is_empty() {
         return Found::Unsure(format!(
             "it is not on {} any more, and whether it is elsewhere can't be said: {}",
@@ -247,7 +247,7 @@ fn adopt(record: &Record, mut found: Vec<Box<Guest>>, unseen: Vec<String>) -> Fo
     };
     match found.as_slice() {
         [] => Found::Gone,
-        [one] if sound(one) => Found::Elsewhere(found.remove(0)),
+        [one] if sound(one) => Found::Elsewhere(Box::new(found.remove(0))),
         copies => {
             let lines: Vec<String> = copies
                 .iter()
@@ -429,8 +429,8 @@ mod tests {
         }
     }
 
-    fn guest(running: bool) -> Box<Guest> {
-        Box::new(Guest {
+    fn guest(running: bool) -> Guest {
+        Guest {
             place: Place { cluster: "b".parse().expect("a name"), node: "n1".into(), vmid: 100 },
             uuid: "u".into(),
             config: VmConfig::from_pairs([("name", "web-1")]),
@@ -442,7 +442,7 @@ mod tests {
             operation: None,
             retired_copies: Vec::new(),
             expired: None,
-        })
+        }
     }
 
     #[test]

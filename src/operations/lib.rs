@@ -26,7 +26,7 @@ mod update;
 
 pub use create::Outcome;
 pub use enrolment::{PoolCopies, PoolFound, PoolWritten, Revision};
-pub use failure::{Failure, FailureKind};
+pub use failure::{Failure, FailureKind, Parts};
 pub use fleet::{Fleet, Settings};
 pub use guest::{Found, Guest, Record, RetiredCopy};
 pub use journal::{Holder, Journal, Kind, Place, Step, Undo};

@@ -22,14 +22,15 @@ impl Fleet {
         self.refresh(&all).await;
         let warnings = self.may_leave(&what, name, &all).await?;
         for (index, cluster) in all.iter().enumerate() {
-            if let Err(failure) = self.leave(name, cluster).await {
+            if let Err(mut failure) = self.leave(name, cluster).await {
                 let done: Vec<&str> = all.iter().take(index).map(ClusterName::as_str).collect();
                 let state = if done.is_empty() {
                     "it exists".to_owned()
                 } else {
                     format!("it is gone from {}", done.join(", "))
                 };
-                return Err(Failure { what, ..failure }.state(state));
+                failure.what = what;
+                return Err(failure.state(state));
             }
         }
         Ok(warnings)

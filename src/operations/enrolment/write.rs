@@ -152,7 +152,7 @@ impl Fleet {
         if written == 0 {
             let mut failure = Failure::new(what).at("no cluster of the pool could be written").state(state);
             failure.said = warnings.iter().find_map(|warning| warning.said.clone());
-            failure.next = warnings.into_iter().map(|warning| warning.next).next().unwrap_or_default();
+            failure.next = warnings.first().map(|warning| warning.next.clone()).unwrap_or_default();
             return Err(failure);
         }
         Ok(PoolWritten { revision, warnings })

@@ -251,12 +251,11 @@ fn refuse_impossible(prior: &Value, planned: &Value, moving: bool, diags: &mut D
             continue;
         }
         let size = |disk: &Value| disk.attr("size").as_str().and_then(|size| size.parse::<federation::Bytes>().ok());
-        if let (Some(new), Some(old)) = (size(disk), size(had)) {
-            if new < old {
-                let detail =
-                    format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
-                diags.error_at(at("size"), "A disk can't shrink", detail);
-            }
+        if let (Some(new), Some(old)) = (size(disk), size(had))
+            && new < old
+        {
+            let detail = format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
+            diags.error_at(at("size"), "A disk can't shrink", detail);
         }
         for name in ["storage", "format"] {
             if !moving && differs(disk.attr(name), had.attr(name)) && !had.attr(name).is_null() {
