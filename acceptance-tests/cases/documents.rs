@@ -1,4 +1,8 @@
-//! What the documents say of the code is true: every test that `docs/requirements.md` names exists.
+//! What the documents say of the code is true: requirements name tests that exist, reference pages are generated from the
+//! schema, examples run.
+#[path = "documents/pages.rs"]
+mod pages;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,4 +49,80 @@ fn every_test_that_the_requirements_name_exists() {
     assert!(named.len() > 20, "{} tests are named", named.len());
     let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
     assert!(missing.is_empty(), "docs/requirements.md names tests that don't exist: {missing:?}");
+}
+
+#[test]
+fn reference_pages_are_those_of_the_schema_and_the_examples() {
+    let bless = std::env::var_os("MOXXIE_BLESS").is_some();
+    let mut stale = Vec::new();
+    for page in pages::all(&root()) {
+        let file = root().join(&page.file);
+        if fs::read_to_string(&file).unwrap_or_default() == page.text {
+            continue;
+        }
+        if bless {
+            fs::create_dir_all(file.parent().expect("a folder")).expect("the folder of the page");
+            fs::write(&file, &page.text).unwrap_or_else(|error| panic!("{}: {error}", page.file));
+        } else {
+            stale.push(page.file);
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "{stale:?} are not those of the schema: run this test with MOXXIE_BLESS=1 and commit them"
+    );
+}
+
+/// Every attribute is described, and says its unit where it is a number or a time.
+#[test]
+fn every_attribute_is_described() {
+    fn check(attributes: &[protocol::Attribute], path: &str, bad: &mut Vec<String>) {
+        for attribute in attributes {
+            let path = format!("{path}.{}", attribute.name);
+            if !attribute.description.trim_end().ends_with(['.', ')']) || attribute.description.len() < 5 {
+                bad.push(path.clone());
+            }
+            if let protocol::AttributeKind::Nested { attributes, .. } = &attribute.kind {
+                check(attributes, &path, bad);
+            }
+        }
+    }
+    let schema = protocol::Provider::schema(&provider::Moxxie::new());
+    let mut bad = Vec::new();
+    check(&schema.provider.attributes, "provider", &mut bad);
+    for (name, schema) in schema.resources.iter().chain(&schema.data_sources) {
+        check(&schema.attributes, name, &mut bad);
+        assert_eq!(schema.problems(), Vec::<String>::new(), "{name}");
+    }
+    assert!(bad.is_empty(), "without a description that is a sentence: {bad:?}");
+}
+
+/// Every example is applied to the simulator, plans empty, and leaves nothing.
+#[test]
+fn every_example_runs() {
+    let provider = fs::read_to_string(root().join("examples/provider/provider.tf")).expect("the provider's example");
+    let yaml = fs::read_to_string(root().join("examples/quickstart/multi-site.yaml")).expect("the federation file");
+    let cli = harness::clis().swap_remove(0);
+    let mut examples = 0;
+    for kind in ["resources", "data-sources"] {
+        for entry in fs::read_dir(root().join("examples").join(kind)).into_iter().flatten().flatten() {
+            let files = fs::read_dir(entry.path()).expect("an example's folder").flatten();
+            let world = harness::SimulatedWorld::three_sites();
+            let workspace =
+                world.workspace(&cli, Path::new(env!("CARGO_BIN_EXE_terraform-provider-moxxie")), "platform");
+            workspace.write("provider.tf", &provider).write("multi-site.yaml", &yaml).remove("world.auto.tfvars.json");
+            workspace.write("sites.auto.tfvars.json", serde_json::json!({ "sites": world.connections() }).to_string());
+            for file in files.filter(|file| file.path().extension().is_some_and(|extension| extension == "tf")) {
+                let text = fs::read_to_string(file.path()).expect("an example");
+                workspace.write(&file.file_name().to_string_lossy(), text);
+            }
+            workspace.apply().expect(0);
+            workspace.plan().expect(0);
+            workspace.destroy().expect(0);
+            assert_eq!(world.machines(), Vec::<String>::new(), "{}", entry.path().display());
+            assert_eq!(world.litter(), Vec::<String>::new(), "{}", entry.path().display());
+            examples += 1;
+        }
+    }
+    assert!(examples > 0, "there are examples");
 }
