@@ -1,7 +1,7 @@
 //! Owns turning what a cluster reports into the facts that placement decides from (design §4.6).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use federation::Bytes;
 use federation::placement::{ClusterFacts, GuestFacts, Health, Inventory, NodeFacts, StorageFacts};
@@ -10,6 +10,16 @@ use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
 use crate::site::{Overview, Site};
+
+/// What is asked of a cluster beside its overview.
+#[derive(Debug)]
+pub(crate) struct Structure {
+    quorate: bool,
+    missing_right: Option<String>,
+    definitions: Vec<StorageDefinition>,
+    identity: Option<String>,
+    bridges: BTreeMap<String, BTreeSet<String>>,
+}
 
 impl Fleet {
     /// Asks every cluster at once; one that doesn't answer is in it as unreachable.
@@ -46,29 +56,48 @@ impl Site {
                 return ClusterFacts { health: Health::Unknown(error.to_string()), ..ClusterFacts::default() };
             }
         };
-        let (permissions, definitions) = tokio::join!(self.client.permissions(None), self.client.storage_index());
-        let permissions = permissions.unwrap_or_default();
-        let definitions = definitions.unwrap_or_default();
-        let missing = missing_right(&permissions);
-        // Without Sys.Audit there is no status to read; then a cluster that answers is taken to have quorum, and a
-        // write that finds none is refused by Proxmox VE before anything is touched.
-        let quorate = match self.client.cluster_status().await {
-            Ok(status) => status.quorate,
-            Err(error) => error.is_permission_denied(),
-        };
+        let structure = self.structure(age, &overview).await;
         ClusterFacts {
             health: Health::Reachable,
-            quorate,
-            complete_sight: missing.is_none(),
-            missing_right: missing,
-            identity: self.client.cluster_identity().await.ok().map(|identity| identity.to_string()),
+            quorate: structure.quorate,
+            complete_sight: structure.missing_right.is_none(),
+            missing_right: structure.missing_right.clone(),
+            identity: structure.identity.clone(),
             version: None,
             nodes: nodes(&overview),
             guests: overview.guests().filter_map(guest).collect(),
-            storages: storages(&overview, &definitions),
-            bridges: self.bridges(&overview).await,
+            storages: storages(&overview, &structure.definitions),
+            bridges: structure.bridges.clone(),
             pools: overview.pools.iter().map(|pool| pool.poolid.clone()).collect(),
         }
+    }
+
+    /// What creates and moves of this process don't change: asked once per `age` however often the overview is looked at,
+    /// or a hundred creates would ask a hundred times.
+    async fn structure(&self, age: Duration, overview: &Overview) -> Arc<Structure> {
+        let mut known = self.structure.lock().await;
+        if let Some((at, structure)) = known.as_ref()
+            && at.elapsed() <= age
+        {
+            return structure.clone();
+        }
+        let (permissions, definitions, status, identity) = tokio::join!(
+            self.client.permissions(None),
+            self.client.storage_index(),
+            self.client.cluster_status(),
+            self.client.cluster_identity()
+        );
+        let structure = Arc::new(Structure {
+            // Without Sys.Audit there is no status to read; then a cluster that answers is taken to have quorum, and a
+            // write that finds none is refused by Proxmox VE before anything is touched.
+            quorate: status.map_or_else(|error| error.is_permission_denied(), |status| status.quorate),
+            missing_right: missing_right(&permissions.unwrap_or_default()),
+            definitions: definitions.unwrap_or_default(),
+            identity: identity.ok().map(|identity| identity.to_string()),
+            bridges: self.bridges(overview).await,
+        });
+        *known = Some((Instant::now(), structure.clone()));
+        structure
     }
 
     async fn bridges(&self, overview: &Overview) -> BTreeMap<String, BTreeSet<String>> {

@@ -9,6 +9,7 @@ use federation::{ClusterName, PoolName};
 use proxmox::{Client, Permissions, Pool, Resource};
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::inventory::Structure;
 use crate::journal::{Journal, OPERATIONS};
 
 /// One cluster.
@@ -19,6 +20,7 @@ pub struct Site {
     /// Its client.
     pub client: Client,
     overview: Mutex<Option<Looked>>,
+    pub(crate) structure: Mutex<Option<(Instant, Arc<Structure>)>>,
     permissions: OnceCell<Option<Permissions>>,
     documents: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
 }
@@ -49,6 +51,7 @@ impl Site {
             name,
             client,
             overview: Mutex::new(None),
+            structure: Mutex::new(None),
             permissions: OnceCell::new(),
             documents: Mutex::new(BTreeMap::new()),
         }

@@ -67,8 +67,10 @@ fn section(root: &Path, text: &mut String, title: &str, language: &str, file: &s
     let _ = write!(text, "\n## {title}\n\n```{language}\n{}\n```\n", example.trim_end());
 }
 
+type Belongs = fn(&Attribute) -> bool;
+
 fn attributes(text: &mut String, attributes: &[Attribute], within: &str) {
-    let groups: [(&str, fn(&Attribute) -> bool); 3] = [
+    let groups: [(&str, Belongs); 3] = [
         ("Required", |attribute| attribute.required),
         ("Optional", |attribute| attribute.optional),
         ("Read-only", |attribute| !attribute.required && !attribute.optional),
