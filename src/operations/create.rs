@@ -1,6 +1,7 @@
 //! Owns creating a virtual machine as an operation: killed at any call, the next apply leaves exactly one (design §5).
 use std::time::{Duration, Instant};
 
+use federation::migration::Step;
 use federation::placement::{ClusterFacts, Request, recheck};
 use federation::{ClusterName, Span};
 use proxmox::{Error, TaskFilter, Upid};
@@ -8,7 +9,7 @@ use proxmox::{Error, TaskFilter, Upid};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::Guest;
-use crate::journal::{Holder, Journal, Kind, Place, Step, Undo, create_pool};
+use crate::journal::{Holder, Journal, Kind, Place, Undo, create_pool};
 use crate::notes::{self, Mark};
 use crate::operation::Taken;
 use crate::site::Site;

@@ -1,5 +1,6 @@
 //! Owns what is written down about an unfinished operation: the comment of its pool (schema.md, operation journal).
 use federation::ClusterName;
+use federation::migration::Step;
 use serde::{Deserialize, Serialize};
 
 use crate::process::Process;
@@ -29,41 +30,6 @@ pub enum Kind {
     Create,
     /// A virtual machine changes its cluster.
     Move,
-}
-
-/// How far a move has come: the step whose calls may have been made. It is written before the step's first call.
-///
-/// Before [`Step::Live`] every failure is taken back; from there on it only goes forward, because the target may have
-/// accepted writes (design §6, two halves).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// The operation is taken; nothing of the machine was touched.
-    Taken,
-    /// The source is told to shut down.
-    Shutdown,
-    /// Fence 1: the source no longer starts with its node.
-    Onboot,
-    /// The final backup.
-    Backup,
-    /// Fence 2: the source can't be started, nor removed.
-    Fence,
-    /// The archive shows up on the target.
-    Transfer,
-    /// The archive becomes a virtual machine on the target.
-    Restore,
-    /// The target is compared with what was backed up.
-    Verify,
-    /// The point of no return: the target is the machine.
-    Live,
-    /// The target's links go up and it starts.
-    Start,
-    /// The target gets what a running machine has: start on boot, protection, its notes.
-    Commit,
-    /// The source is retired or removed.
-    Retire,
-    /// Nothing is left but the operation itself.
-    Release,
 }
 
 /// Who holds an operation.
@@ -164,7 +130,7 @@ pub struct Journal {
 impl Journal {
     /// Whether the point of no return is behind: the target is the machine.
     pub fn is_live(&self) -> bool {
-        self.kind == Kind::Move && self.step >= Step::Live
+        self.kind == Kind::Move && self.step.is_live()
     }
 
     /// When the task that made the archive started, while that is the last task.

@@ -29,7 +29,7 @@ pub use enrolment::{PoolCopies, PoolFound, PoolWritten, Revision};
 pub use failure::{Failure, FailureKind, Parts};
 pub use fleet::{Fleet, Settings};
 pub use guest::{Found, Guest, Record, RetiredCopy};
-pub use journal::{Holder, Journal, Kind, Place, Step, Undo};
+pub use journal::{Holder, Journal, Kind, Place, Undo};
 pub use notes::{Copy, Kept, Mark, Retired};
 pub use process::Process;
 pub use relocate::Finding;

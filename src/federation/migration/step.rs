@@ -1,54 +1,39 @@
-//! The table of steps, in the order they are done.
+//! The table of steps of a move by backup and restore, in the order they are done.
 
 use crate::model::words::words;
 
 words! {
-    /// One step of a migration. The word is what stands in the journal.
+    /// How far a move has come: the step whose calls may have been made, written down before the first of them. The word is
+    /// what stands in the journal.
     Step {
-        /// Check everything that can be checked without changing anything.
-        Preflight = "preflight",
-        /// Create the operation pool on both clusters, source first.
-        TakeOperation = "take-operation",
-        /// Back up and carry over while the guest runs, so that the final backup is small.
-        WarmCopy = "warm-copy",
-        /// Wait until the source node can start a backup at once.
-        TakeBackupSlot = "take-backup-slot",
-        /// Shut the guest down.
-        ShutDownSource = "shut-down-source",
-        /// First fence: the source does not start at boot.
-        FenceOnboot = "fence-onboot",
-        /// Back the stopped guest up.
-        FinalBackup = "final-backup",
-        /// Prove from the backup's own log that the guest did not run.
-        ProveCold = "prove-cold",
-        /// Second fence: the source cannot be started by anybody.
-        FenceTemplate = "fence-template",
-        /// Get the archive to where the target can read it.
+        /// The operation is taken; nothing of the machine was touched.
+        Taken = "taken",
+        /// The guest is told to shut down.
+        Shutdown = "shutdown",
+        /// Fence 1: the source no longer starts with its node.
+        Onboot = "onboot",
+        /// The final backup, and the proof that it is cold.
+        Backup = "backup",
+        /// Fence 2: the source can't be started, nor removed, by anybody.
+        Fence = "fence",
+        /// The archive shows up on the target, whole.
         Transfer = "transfer",
-        /// Restore on the target, links down.
+        /// The archive becomes a virtual machine on the target, its links down.
         Restore = "restore",
-        /// Move disks to the storages they are mapped to.
-        MoveDisks = "move-disks",
-        /// Compare what was restored with what was backed up.
+        /// The target is compared with the source, key by key.
         Verify = "verify",
-        /// Boot once with links down.
-        BootIsolated = "boot-isolated",
-        /// Write "live" on both sides: the point of no return.
-        RecordLive = "live",
-        /// Links up, protection on, start.
-        LetOntoNetwork = "let-onto-network",
-        /// Ask the guest whether it is well.
-        HealthCheck = "health-check",
-        /// Declare the target the VM.
+        /// The point of no return, written on both sides: the target is the machine.
+        Live = "live",
+        /// The target's links go up and it starts.
+        Start = "start",
+        /// The target is asked whether it is well.
+        Health = "health",
+        /// The target gets what the source had: start on boot, protection, its notes.
         Commit = "commit",
-        /// Give the target what the source had: onboot, protection, HA, replication, firewall.
-        SettleTarget = "settle-target",
-        /// Stop, fence and keep the target, and start the source: only when `on_unhealthy = "return"` asks for it.
-        ReturnToSource = "return-to-source",
-        /// Retire the source: keep it fenced, or delete it.
-        RetireSource = "retire-source",
-        /// Delete the operation pools and what is left over.
-        GiveOperationBack = "give-operation-back",
+        /// The source is retired or removed.
+        Retire = "retire",
+        /// Nothing is left but the operation itself, which is given back.
+        Release = "release",
     }
 }
 
@@ -57,13 +42,9 @@ words! {
 pub struct StepInfo {
     /// The step.
     pub step: Step,
-    /// Whether it comes before "live", where failures are taken back.
-    pub before_live: bool,
-    /// Whether an operation may go without it.
-    pub optional: bool,
     /// What doing it means.
     pub does: &'static str,
-    /// What taking it back means; `None` where there is nothing to take back.
+    /// What taking it back means; `None` where there is nothing to take back, or nothing may be.
     pub undoes: Option<&'static str>,
     /// How one sees on the clusters that it is done.
     pub recognised: &'static str,
@@ -72,178 +53,86 @@ pub struct StepInfo {
 /// All steps in order.
 pub const STEPS: &[StepInfo] = &[
     StepInfo {
-        step: Step::Preflight,
-        before_live: true,
-        optional: false,
-        does: "run every check; whatever cannot be carried is refused before the source is touched",
-        undoes: None,
-        recognised: "nothing to see: it changes nothing and is run again",
+        step: Step::Taken,
+        does: "create pool moxxie-moves/move-<uuid> on the source, then on the target, the journal as its comment",
+        undoes: Some("delete both pools, the target's first"),
+        recognised: "the pool is there on both sides with our operation id",
     },
     StepInfo {
-        step: Step::TakeOperation,
-        before_live: true,
-        optional: false,
-        does: "create pool moxxie-moves/move-<uuid> on the source, then on the target, the journal as comment",
-        undoes: Some("delete both pools, target first"),
-        recognised: "the pool exists on both sides with our operation id and epoch",
+        step: Step::Shutdown,
+        does: "wait until no backup runs on the node; set HA to ignored (recorded); shut the guest down within its timeout",
+        undoes: Some("start the source if it ran, put HA back as recorded"),
+        recognised: "the source is stopped",
     },
     StepInfo {
-        step: Step::WarmCopy,
-        before_live: true,
-        optional: true,
-        does: "back up the running guest with fleecing or to the source's own site, and carry the archive over",
-        undoes: Some("delete the archives of this operation on both sides"),
-        recognised: "an archive whose notes name this operation, its task finished OK",
+        step: Step::Onboot,
+        does: "set onboot 0 on the source, with digest",
+        undoes: Some("set onboot as recorded, with digest"),
+        recognised: "the source's configuration has onboot 0",
     },
     StepInfo {
-        step: Step::TakeBackupSlot,
-        before_live: true,
-        optional: false,
-        does: "wait until no backup runs on the source node and no job is due before the predicted end",
+        step: Step::Backup,
+        does: "back up the stopped guest (stop, zstd, protected, lockwait 1, notes naming the operation); prove it cold by its log",
+        undoes: Some("lift the archive's protection and delete it, from the side where the machine lives"),
+        recognised: "the journal names the archive and says that it is cold",
+    },
+    StepInfo {
+        step: Step::Fence,
+        does: "set template 1 and protection 1 on the source, with digest; read back as current; nobody started it since the backup",
+        undoes: Some("delete template and set protection as recorded, with digest"),
+        recognised: "the source's current configuration has template 1, and it is stopped",
+    },
+    StepInfo {
+        step: Step::Transfer,
+        does: "wait until the target lists the archive with the source's size",
         undoes: None,
         recognised: "nothing to see: asked again each time",
     },
     StepInfo {
-        step: Step::ShutDownSource,
-        before_live: true,
-        optional: false,
-        does: "set HA to ignored (recorded), then shut the guest down within its timeout",
-        undoes: Some("start the source if it ran, put HA back as recorded"),
-        recognised: "status/current says stopped and HA ignored or absent",
-    },
-    StepInfo {
-        step: Step::FenceOnboot,
-        before_live: true,
-        optional: false,
-        does: "set onboot 0 on the source, with digest",
-        undoes: Some("set onboot as recorded, with digest"),
-        recognised: "the current configuration of the source has onboot 0",
-    },
-    StepInfo {
-        step: Step::FinalBackup,
-        before_live: true,
-        optional: false,
-        does: "back up the stopped guest: mode stop, zstd, protected, lockwait 1, notes naming the operation",
-        undoes: Some("take the archive's protection off and delete it, from the side where the VM lives"),
-        recognised: "the journal's UPID finished OK, and the archive it logged is listed",
-    },
-    StepInfo {
-        step: Step::ProveCold,
-        before_live: true,
-        optional: false,
-        does: "find \"status = stopped\", \"starting kvm to execute backup task\" and \"stopping kvm after backup task\" in the log",
-        undoes: None,
-        recognised: "the three lines in the log of the journal's UPID, and the source stopped now",
-    },
-    StepInfo {
-        step: Step::FenceTemplate,
-        before_live: true,
-        optional: false,
-        does: "set template 1 and protection 1 on the source, with digest; read back as current, not pending",
-        undoes: Some("delete template and set protection as recorded, with digest"),
-        recognised: "the current configuration of the source has template 1, nothing pending, and it is stopped",
-    },
-    StepInfo {
-        step: Step::Transfer,
-        before_live: true,
-        optional: false,
-        does: "get the archive to the target by the path's transport, checksummed",
-        undoes: Some("delete the copy on the target's side"),
-        recognised: "the target lists the archive with the size and checksum of the original",
-    },
-    StepInfo {
         step: Step::Restore,
-        before_live: true,
-        optional: false,
         does: "restore in one call: name, networks mapped with link_down=1, onboot 0, pool, notes; record volumes as logged",
-        undoes: Some("delete the target VM, if every volume of it is one our restore logged"),
-        recognised: "the target vmid exists with our UUID, and the restore task of the journal finished OK",
-    },
-    StepInfo {
-        step: Step::MoveDisks,
-        before_live: true,
-        optional: true,
-        does: "move disks to the storages their classes are mapped to",
-        undoes: None,
-        recognised: "every disk of the target is on its mapped storage",
+        undoes: Some("remove the target if every volume of it is one that our restore logged"),
+        recognised: "the journal's restore task ended well",
     },
     StepInfo {
         step: Step::Verify,
-        before_live: true,
-        optional: false,
-        does: "compare configuration, disks and sizes of the target with the archive's",
+        does: "compare configuration, disks and sizes of the target with the source's",
         undoes: None,
         recognised: "nothing to see: compared again each time",
     },
     StepInfo {
-        step: Step::BootIsolated,
-        before_live: true,
-        optional: true,
-        does: "start the target with links down, wait for the agent, stop it",
-        undoes: Some("stop the target"),
-        recognised: "the target is stopped and the journal is past this step",
-    },
-    StepInfo {
-        step: Step::RecordLive,
-        before_live: false,
-        optional: false,
-        does: "write \"live\" into both journals, target first",
+        step: Step::Live,
+        does: "write \"live\" into both journals, the source's first",
         undoes: None,
         recognised: "both journals say so; one is enough to make it true",
     },
     StepInfo {
-        step: Step::LetOntoNetwork,
-        before_live: false,
-        optional: false,
-        does: "set links up and protection 1 on the target, start it if the source ran",
+        step: Step::Start,
+        does: "set the target's links up and its protection on, and start it",
         undoes: None,
-        recognised: "the target's links are up and it is as the source was",
+        recognised: "its links are up and it runs",
     },
     StepInfo {
-        step: Step::HealthCheck,
-        before_live: false,
-        optional: true,
-        does: "ask agent, TCP port or URL until the deadline",
+        step: Step::Health,
+        does: "ask the agent or a TCP port until the deadline",
         undoes: None,
         recognised: "nothing to see: asked again each time",
     },
     StepInfo {
         step: Step::Commit,
-        before_live: false,
-        optional: false,
-        does: "write \"commit\" into both journals",
+        does: "set onboot and protection as wished, take the operation's mark off the notes, record copy and archive there",
         undoes: None,
-        recognised: "both journals are at commit or later",
+        recognised: "the target's notes carry no mark of the operation",
     },
     StepInfo {
-        step: Step::SettleTarget,
-        before_live: false,
-        optional: false,
-        does: "set onboot, protection, HA, replication and firewall on the target as recorded",
-        undoes: None,
-        recognised: "the target's configuration has what the journal recorded of the source",
-    },
-    StepInfo {
-        step: Step::ReturnToSource,
-        before_live: false,
-        optional: true,
-        does: "stop, fence and keep the target, then take the source's fences off and start it",
-        undoes: None,
-        recognised: "the target is stopped and fenced, the source is as recorded",
-    },
-    StepInfo {
-        step: Step::RetireSource,
-        before_live: false,
-        optional: false,
-        does: "keep the source fenced with its date in the retired pool, or delete its own volumes; archives first",
+        step: Step::Retire,
+        does: "delete the archive where it isn't kept; note on the source what it is and until when, or remove it",
         undoes: None,
         recognised: "the source is gone, or carries a retired record",
     },
     StepInfo {
-        step: Step::GiveOperationBack,
-        before_live: false,
-        optional: false,
-        does: "take block and line out of the notes, delete both operation pools, target first",
+        step: Step::Release,
+        does: "delete both operation pools, the target's first",
         undoes: None,
         recognised: "neither cluster has a pool of this operation",
     },
@@ -258,6 +147,6 @@ impl Step {
 
     /// Whether the target may have accepted writes once this step has begun.
     pub fn is_live(self) -> bool {
-        !self.info().before_live
+        self >= Step::Live
     }
 }

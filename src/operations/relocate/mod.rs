@@ -22,6 +22,7 @@ mod verify;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use federation::migration::{AfterFailure, Step, Way, after_failure, following};
 use federation::model::MigrationPath;
 use federation::placement::{Request, recheck};
 use federation::{ClusterName, Span};
@@ -35,7 +36,7 @@ use crate::create::{Outcome, dark, new_journal, pick_node};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::{Found, Guest, Record};
-use crate::journal::{Journal, Kind, Place, Step, Undo, move_pool};
+use crate::journal::{Journal, Kind, Place, Undo, move_pool};
 use crate::operation::Taken;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
@@ -230,10 +231,9 @@ impl Fleet {
             moving.journal.step = moving.journal.step.max(theirs.step);
         }
         let wanted = wish.is_some_and(|wish| *wish == moving.journal.to.cluster);
-        let guest = if moving.journal.is_live() || (wanted && moving.may_go_on().await?) {
-            moving.run().await?
-        } else {
-            moving.take_back().await?
+        let guest = match moving.way(wanted).await? {
+            Way::Forward => moving.run().await?,
+            Way::Back => moving.take_back().await?,
         };
         Ok(Outcome { guest, warnings: moving.warnings })
     }
@@ -265,7 +265,7 @@ impl Move<'_> {
             if let Err(failure) = self.perform(step).await {
                 return Err(self.failed(failure).await);
             }
-            let Some(next) = next(step) else { break };
+            let Some(next) = following(step) else { break };
             if self.fleet.is_stopping() {
                 let mut failure = Failure::new(&self.what).at(format!("stopped by the user before the step {next:?}"));
                 failure.kind = FailureKind::Interrupted;
@@ -299,10 +299,11 @@ impl Move<'_> {
 
     /// What a failure comes to: before "live" everything is taken back; past it, or where the user stopped it, it stays.
     async fn failed(&mut self, failure: Failure) -> Failure {
-        if failure.kind == FailureKind::Interrupted {
-            return failure;
-        }
-        if self.journal.is_live() {
+        let interrupted = failure.kind == FailureKind::Interrupted;
+        if after_failure(self.journal.step, interrupted) == AfterFailure::Stay {
+            if interrupted {
+                return failure;
+            }
             let to = &self.journal.to;
             let state = format!(
                 "the move went past \"live\": {to} is the machine; the source ({}) is fenced and is not started again",
@@ -327,41 +328,5 @@ impl Move<'_> {
     pub(crate) fn from(&self) -> Place {
         // A move has a source; a journal without one is refused where it is read.
         self.journal.from.clone().unwrap_or_else(|| self.journal.to.clone())
-    }
-}
-
-/// The step after `step`: the one place where their order stands.
-pub(crate) fn next(step: Step) -> Option<Step> {
-    Some(match step {
-        Step::Taken => Step::Shutdown,
-        Step::Shutdown => Step::Onboot,
-        Step::Onboot => Step::Backup,
-        Step::Backup => Step::Fence,
-        Step::Fence => Step::Transfer,
-        Step::Transfer => Step::Restore,
-        Step::Restore => Step::Verify,
-        Step::Verify => Step::Live,
-        Step::Live => Step::Start,
-        Step::Start => Step::Commit,
-        Step::Commit => Step::Retire,
-        Step::Retire => Step::Release,
-        Step::Release => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_steps_are_in_order_and_end() {
-        let mut step = Step::Taken;
-        let mut count = 1;
-        while let Some(after) = next(step) {
-            assert!(after > step, "{after:?} does not come after {step:?}");
-            step = after;
-            count += 1;
-        }
-        assert_eq!((step, count), (Step::Release, 13));
     }
 }

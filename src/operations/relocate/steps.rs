@@ -1,10 +1,11 @@
 //! Owns what each step of a move does. Every step may run twice: it recognises on the clusters what it did before.
+use federation::migration::Step;
 use proxmox::{Error, Params, TaskFilter, Upid, VmConfig};
 
 use super::{Move, archive, verify};
 use crate::failure::Failure;
 use crate::guest::rfc3339;
-use crate::journal::{Place, Step};
+use crate::journal::Place;
 use crate::notes::{self, Copy, Kept, Mark, Retired};
 use crate::operation::Taken;
 use crate::site::Site;
@@ -24,6 +25,7 @@ impl Move<'_> {
             Step::Verify => self.verify().await,
             Step::Live => self.record_live().await,
             Step::Start => self.start_target().await,
+            Step::Health => Ok(()),
             Step::Commit => self.commit().await,
             Step::Retire => self.retire().await,
             Step::Release => self.release().await,

@@ -1,23 +1,29 @@
 //! Owns taking a move back before "live", and the question whether a move that was left open may go on.
+use federation::migration::{Found, Way, resume};
 use proxmox::{Params, TaskFilter};
 
 use super::{Move, archive};
 use crate::failure::Failure;
 use crate::guest::Guest;
-use crate::journal::{Place, Step};
+use crate::journal::Place;
 use crate::notes;
 
 impl Move<'_> {
-    /// Whether an open move may go on from its step: only while the source is fenced, for then it can't have changed since
-    /// its backup. Else everything is taken back.
-    pub(super) async fn may_go_on(&self) -> Result<bool, Failure> {
-        if self.journal.step < Step::Fence || !self.journal.cold || self.journal.taking_back {
-            return Ok(false);
+    /// Which way an open move goes, once no task of it runs any more.
+    pub(super) async fn way(&self, wanted: bool) -> Result<Way, Failure> {
+        let mut found = Found {
+            step: self.journal.step,
+            taking_back: self.journal.taking_back,
+            cold: self.journal.cold,
+            fenced: false,
+            wanted,
+        };
+        // Only where the fence could matter is it looked at: an unreachable source doesn't keep a live move from going on.
+        if !found.step.is_live() && found.cold && !found.taking_back {
+            self.tasks_end(&self.source, &self.from()).await?;
+            found.fenced = self.source_config(true).await?.template();
         }
-        let from = self.from();
-        self.tasks_end(&self.source, &from).await?;
-        let config = self.source_config(true).await?;
-        Ok(config.template())
+        Ok(resume(found))
     }
 
     /// Takes the move back: the target and the archive go, the source is as it was before. May run any number of times.
