@@ -87,6 +87,9 @@ pub struct Record {
     pub pool: Option<PoolName>,
     /// Whether it ran then: what the overview says of that is believed only where it agrees.
     pub running: Option<bool>,
+    /// The cluster's identity then, if it was known: a cluster that was installed anew says of every machine that it does
+    /// not exist.
+    pub identity: Option<String>,
 }
 
 /// What can be said of a recorded virtual machine.
@@ -121,7 +124,10 @@ impl Fleet {
         match site.ask(record.vmid, &record.node, &record.uuid, record.running).await {
             Answer::Is(guest) => Found::Here(guest),
             Answer::Silent(why) => Found::Unsure(why),
-            Answer::IsNot => self.search(record).await,
+            Answer::IsNot => match site.is_another(record).await {
+                Some(why) => Found::Unsure(why),
+                None => self.search(record).await,
+            },
         }
     }
 
@@ -270,6 +276,24 @@ impl Site {
     async fn sees_all(&self) -> bool {
         let permissions = self.client.permissions(Some("/vms")).await;
         permissions.is_ok_and(|permissions| permissions.has("/vms", "VM.Audit"))
+    }
+
+    /// The cluster's identity: its CA's fingerprint, or that of its single node.
+    pub async fn identity(&self) -> Option<String> {
+        self.client.cluster_identity().await.ok().map(|identity| identity.to_string())
+    }
+
+    /// Why this is not known to be the cluster that was recorded.
+    async fn is_another(&self, record: &Record) -> Option<String> {
+        let was = record.identity.as_ref()?;
+        match self.identity().await {
+            Some(is) if is == *was => None,
+            Some(is) => Some(format!(
+                "cluster {} is not the one that the machine was on: its CA has the fingerprint {is}, and had {was}",
+                self.name
+            )),
+            None => Some(format!("cluster {} does not say who it is", self.name)),
+        }
     }
 
     /// Asks about one VMID. `uuid` empty: any. `node`: where it was last, for a guest that the overview doesn't show.
@@ -426,6 +450,7 @@ mod tests {
             uuid: "u".into(),
             pool: None,
             running: Some(true),
+            identity: None,
         }
     }
 

@@ -65,6 +65,11 @@ impl Decisions {
         entries.pop()
     }
 
+    /// The same, only if this run made it: the plan of a direct apply, whichever walk asks.
+    pub(crate) fn own_entry(&self, key: &str, plan: Option<&str>) -> Option<Entry> {
+        self.entry(key, plan).filter(|entry| entry.run == self.run)
+    }
+
     /// Drops every entry of `key`: its apply succeeded or refused.
     pub(crate) fn forget(&self, key: &str) {
         for file in self.of(key) {
@@ -93,31 +98,20 @@ impl Decisions {
         fs::rename(&part, self.folder.join(name))
     }
 
-    /// Notes that this run's validate walk came by: what is planned next in it is planned in a plan walk.
+    /// Notes that this run's validate walk came by: it plans, and a saved plan is not what it applies.
     pub(crate) fn saw_validate(&self) {
-        self.note("validate");
-    }
-
-    /// Notes that this process decided something in the plan walk.
-    pub(crate) fn saw_decision(&self) {
-        self.note("decided");
-    }
-
-    fn note(&self, what: &str) {
-        let me = Process::me().short();
         // Without the note the walk can't be told on cores that don't say; the plan then warns and decides from facts.
-        let _ = self.write(&format!("run-{}-{what}-{me}", self.run), b"");
+        let _ = self.write(&self.validated(), b"");
     }
 
-    /// Whether this process serves an apply walk, as far as the run's history tells: another process of the run
-    /// decided before, or no validate walk came first (a saved plan is applied).
+    fn validated(&self) -> String {
+        format!("run-{}-validated", self.run)
+    }
+
+    /// Whether this process applies a saved plan, as far as the run's history tells: every other run validates first. The
+    /// apply walk of a run that planned itself needs no telling, for it finds its own run's entries.
     pub(crate) fn history_says_apply(&self) -> bool {
-        let me = Process::me().short();
-        let prefix = format!("run-{}-", self.run);
-        let notes: Vec<String> = self.files().iter().filter_map(|file| name(file)).collect();
-        let of_run = || notes.iter().filter_map(|note| note.strip_prefix(&prefix));
-        let decided_before = of_run().any(|note| note.strip_prefix("decided-").is_some_and(|by| by != me));
-        decided_before || !of_run().any(|note| note.starts_with("validate-"))
+        !self.folder.join(self.validated()).exists()
     }
 
     /// Drops entries and notes older than 14 days.
@@ -208,17 +202,26 @@ mod tests {
     }
 
     #[test]
-    fn the_history_tells_the_walks_apart() {
+    fn a_run_that_validated_plans_and_one_that_did_not_applies_a_saved_plan() {
         let dir = folder();
         let saved_plan = Decisions::at(dir.path(), "alone");
-        assert!(saved_plan.history_says_apply(), "no validate walk: a saved plan is applied");
+        assert!(saved_plan.history_says_apply());
         let run = Decisions::at(dir.path(), "run");
         run.saw_validate();
         assert!(!run.history_says_apply());
-        run.saw_decision();
-        assert!(!run.history_says_apply(), "its own decisions don't make it an apply");
-        run.write("run-run-decided-another", b"").expect("a note");
-        assert!(run.history_says_apply());
+        assert!(saved_plan.history_says_apply(), "another run's validate walk says nothing");
+    }
+
+    #[test]
+    fn a_run_finds_its_own_entry_and_no_other_runs() {
+        let dir = folder();
+        Decisions::at(dir.path(), "old").record("key", "a", "", None).expect("a record");
+        let run = Decisions::at(dir.path(), "run");
+        assert_eq!(run.own_entry("key", None), None);
+        run.record("key", "b", "", None).expect("a record");
+        Decisions::at(dir.path(), "later").record("key", "c", "", None).expect("a record");
+        assert_eq!(run.own_entry("key", None).map(|entry| entry.cluster).as_deref(), Some("b"));
+        assert_eq!(run.own_entry("key", Some("p1")), None);
     }
 
     #[test]

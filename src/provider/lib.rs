@@ -7,6 +7,7 @@
 mod block;
 mod decisions;
 mod failures;
+mod parent;
 mod placing;
 mod private;
 mod values;
@@ -25,6 +26,7 @@ use tokio::sync::{Mutex, RwLock};
 
 use crate::decisions::Decisions;
 use crate::failures::report;
+use crate::parent::Parent;
 use crate::placing::Ready;
 
 /// The provider.
@@ -108,7 +110,8 @@ impl Provider for Moxxie {
         if let Some(decisions) = &decisions {
             decisions.sweep();
         }
-        let ready = Ready { fleet, decisions, plan_identity, inventory, ledger: Mutex::new(Ledger::new()) };
+        let parent = if req.reattach { Parent::default() } else { Parent::here() };
+        let ready = Ready { fleet, decisions, plan_identity, inventory, ledger: Mutex::new(Ledger::new()), parent };
         *self.ready.write().await = Some(Arc::new(ready));
     }
 

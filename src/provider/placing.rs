@@ -9,7 +9,8 @@ use protocol::{ClientCapabilities, Diagnostics};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::decisions::{Decisions, workspace};
+use crate::decisions::{Decisions, Entry, workspace};
+use crate::parent::Parent;
 use crate::private::Private;
 
 /// What a configured process decides with.
@@ -25,6 +26,8 @@ pub(crate) struct Ready {
     pub(crate) inventory: Option<Arc<Inventory>>,
     /// What this process has placed already.
     pub(crate) ledger: Mutex<Ledger>,
+    /// The CLI that started this process.
+    pub(crate) parent: Parent,
 }
 
 /// A decision as it travels in `planned_private`, and to the apply that forgets it in the journal.
@@ -54,9 +57,9 @@ impl Ready {
     }
 
     /// Which walk this is, by the best sign there is (design §5): `planned_private`; the deferral flag, which Terraform
-    /// sets in the apply walk only; the run's history.
+    /// sets in the apply walk only; a saved plan that the CLI applies; the run's history.
     pub(crate) fn walk(&self, client: ClientCapabilities, planned_private: &[u8]) -> Walk {
-        if !planned_private.is_empty() || client.deferral_allowed {
+        if !planned_private.is_empty() || client.deferral_allowed || self.parent.planned().is_some() {
             return Walk::Apply;
         }
         if client.store_planned_private {
@@ -84,30 +87,30 @@ impl Ready {
             return Ok(pinned);
         }
         let key = self.key(request);
-        if walk == Walk::Apply {
-            if let Some(pinned) = self.remembered(&key) {
-                self.note(&pinned.cluster, request).await;
-                return Ok(pinned);
-            }
-            if self.inventory.is_none() && request.pin.is_none() {
-                diags.warning(
-                    "The plan's decision did not travel with the plan",
-                    format!(
-                        "{}: this apply found no entry of its plan in the working folder and decides again from live facts. \
-                         Where they changed since, the outcome differs from the plan and is refused. Keep the folder between \
-                         plan and apply, or feed `inventory` from data.moxxie_federation.",
-                        request.name
-                    ),
-                );
-            }
+        if let Some(pinned) = self.found(&key, walk) {
+            self.note(&pinned.cluster, request).await;
+            return Ok(pinned);
+        }
+        // A saved plan that holds no decision about this machine left it to apply, and said so.
+        let lost = walk == Walk::Apply && self.parent.planned().is_none();
+        if lost && self.inventory.is_none() && request.pin.is_none() {
+            diags.warning(
+                "The plan's decision did not travel with the plan",
+                format!(
+                    "{}: this apply found no entry of its plan in the working folder and decides again from live facts. \
+                     Where they changed since, the outcome differs from the plan and is refused. Keep the folder between \
+                     plan and apply, or feed `inventory` from data.moxxie_federation.",
+                    request.name
+                ),
+            );
         }
         let decision = self.decide(request).await?;
         if decision.leaned_on_siblings && !client.store_planned_private {
             diags.warning(
                 "A placement leans on other machines of this plan",
                 format!(
-                    "{} goes to {} because of where others of this plan go. Only the working folder of this plan carries that \
-                     to apply.",
+                    "{} goes to {} because of where others of this plan go. Only the plan file and the working folder carry \
+                     that to apply.",
                     request.name, decision.cluster
                 ),
             );
@@ -117,6 +120,24 @@ impl Ready {
             self.remember(&pinned, diags);
         }
         Ok(pinned)
+    }
+
+    /// What was decided already: in this very run, which showed it to a person or is about to; in the saved plan; in the
+    /// journal, of which the plan walk reads no other run's entries.
+    fn found(&self, key: &str, walk: Walk) -> Option<Pinned> {
+        let remembered =
+            |entry: Entry| Pinned { key: key.to_owned(), cluster: entry.cluster, placement: entry.placement };
+        let plan = self.plan_identity.as_deref();
+        if let Some(entry) = self.decisions.as_ref().and_then(|decisions| decisions.own_entry(key, plan)) {
+            return Some(remembered(entry));
+        }
+        if walk == Walk::Plan {
+            return None;
+        }
+        if let Some(planned) = self.parent.planned() {
+            return planned.get(key).cloned();
+        }
+        self.decisions.as_ref()?.entry(key, plan).map(remembered)
     }
 
     /// Decides from `inventory`, else from this process's one snapshot of live facts.
@@ -139,14 +160,8 @@ impl Ready {
         }
     }
 
-    fn remembered(&self, key: &str) -> Option<Pinned> {
-        let entry = self.decisions.as_ref()?.entry(key, self.plan_identity.as_deref())?;
-        Some(Pinned { key: key.to_owned(), cluster: entry.cluster, placement: entry.placement })
-    }
-
     fn remember(&self, pinned: &Pinned, diags: &mut Diagnostics) {
         let Some(decisions) = &self.decisions else { return };
-        decisions.saw_decision();
         let plan = self.plan_identity.as_deref();
         if let Err(error) = decisions.record(&pinned.key, &pinned.cluster, &pinned.placement, plan) {
             diags.warning(
@@ -174,6 +189,6 @@ impl Ready {
 }
 
 /// The decision in a planned private, if there is one.
-fn decode(planned_private: &[u8]) -> Option<Pinned> {
+pub(crate) fn decode(planned_private: &[u8]) -> Option<Pinned> {
     Private::read(planned_private).pinned
 }

@@ -1,9 +1,10 @@
 //! Owns what is stored beside a machine's state, and what a plan leaves for its apply: one small JSON object.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::placing::Pinned;
+use crate::placing::{Pinned, Ready};
 
 /// Private data of a virtual machine. All of it can be made again by a refresh: core drops it when a provider dies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,12 @@ pub(crate) struct Private {
     /// Read (design §5).
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) vmid_taken: BTreeSet<String>,
+    /// Identity of the cluster that it was last seen on: what is gone from another one is not gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
+    /// What somebody else changed and nobody can change back in place: path → the value that was applied last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) drift: BTreeMap<String, String>,
     /// The decision of this plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<Pinned>,
@@ -38,8 +45,66 @@ impl Private {
 
     /// What stays when the plan was carried out.
     pub(crate) fn applied(self) -> Private {
-        Private { imported: false, pinned: None, ..self }
+        Private { imported: false, pinned: None, drift: BTreeMap::new(), ..self }
     }
+
+    /// The same for a machine that was seen on this cluster just now.
+    pub(crate) async fn on(self, ready: &Ready, cluster: &str) -> Private {
+        let identity = match ready.fleet.site(cluster) {
+            Some(site) => site.identity().await,
+            None => None,
+        };
+        Private { identity, ..self }
+    }
+
+    /// Notes where `now` differs from what was applied last, `before` being state until now.
+    pub(crate) fn note_drift(&mut self, before: &Value, now: &Value) {
+        let is = places(now);
+        let was = places(before);
+        for (path, now) in &is {
+            let Some(applied) = self.drift.get(path).or_else(|| was.get(path)).cloned() else { continue };
+            if same(&applied, now) {
+                self.drift.remove(path);
+            } else {
+                self.drift.insert(path.clone(), applied);
+            }
+        }
+        self.drift.retain(|path, _| is.contains_key(path));
+    }
+
+    /// Whether `configured` at `path` is what was applied last, so that a difference is not the user's doing.
+    pub(crate) fn is_drift(&self, path: &str, configured: &Value) -> bool {
+        self.drift.get(path).zip(words(configured)).is_some_and(|(applied, configured)| same(applied, &configured))
+    }
+}
+
+/// Sizes are compared by what they mean, everything else by its text.
+fn same(a: &str, b: &str) -> bool {
+    a == b || federation::units::same_meaning::<federation::Bytes>(a, b)
+}
+
+fn words(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned).or_else(|| value.as_number().map(|number| number.as_str().to_owned()))
+}
+
+/// The values that can't be changed in place, by path.
+fn places(state: &Value) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut add = |path: String, value: &Value| found.extend(words(value).map(|value| (path, value)));
+    for name in ["vmid", "bios", "machine"] {
+        add(name.to_owned(), state.attr(name));
+    }
+    for (slot, disk) in state.attr("disks").as_map().into_iter().flatten() {
+        for name in ["size", "storage", "format"] {
+            add(disk_path(slot, name), disk.attr(name));
+        }
+    }
+    found
+}
+
+/// The path of a disk's attribute.
+pub(crate) fn disk_path(slot: &str, name: &str) -> String {
+    format!("disks.{slot}.{name}")
 }
 
 #[cfg(test)]
@@ -54,13 +119,43 @@ mod tests {
         let full = Private {
             imported: true,
             vmid_taken: BTreeSet::from(["b".into(), "a".into()]),
+            identity: Some("AA:BB".into()),
+            drift: BTreeMap::from([("vmid".into(), "100".into())]),
             pinned: Some(Pinned { key: "k".into(), cluster: "a".into(), placement: "why".into() }),
         };
         assert_eq!(Private::read(&full.write()), full);
         assert_eq!(full.write(), Private::read(&full.write()).write());
         assert_eq!(
             full.applied(),
-            Private { vmid_taken: BTreeSet::from(["a".into(), "b".into()]), ..Private::default() }
+            Private {
+                vmid_taken: BTreeSet::from(["a".into(), "b".into()]),
+                identity: Some("AA:BB".into()),
+                ..Private::default()
+            }
         );
+    }
+
+    fn state(size: &str) -> Value {
+        Value::object([
+            ("vmid", Value::from(100)),
+            ("disks", Value::map([("scsi0", Value::object([("size", size), ("storage", "fast")]))])),
+        ])
+    }
+
+    #[test]
+    fn what_changed_behind_our_back_is_told_from_what_the_user_edits() {
+        let mut private = Private::default();
+        private.note_drift(&state("20GB"), &state("20GiB"));
+        assert_eq!(private.write(), Vec::<u8>::new(), "nothing changed, byte for byte");
+        private.note_drift(&state("20GB"), &state("30GiB"));
+        private.note_drift(&state("30GiB"), &state("40GiB"));
+        let path = disk_path("scsi0", "size");
+        assert!(private.is_drift(&path, &"20G".into()));
+        assert!(!private.is_drift(&path, &"10GB".into()), "the user's own edit");
+        assert!(!private.is_drift("vmid", &100.into()));
+        let bytes = private.write();
+        assert_eq!(Private::read(&bytes), private);
+        private.note_drift(&state("40GiB"), &state("20GB"));
+        assert_eq!(private, Private::default(), "back to what it was");
     }
 }

@@ -70,7 +70,7 @@ async fn create(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     match made {
         Ok(outcome) => {
             ready.forget(&req.planned_private);
-            finished(ready, outcome, &planned, Vec::new(), diags)
+            finished(ready, outcome, &planned, Private::default(), diags).await
         }
         Err(failure) => {
             if failure.kind == FailureKind::Stale {
@@ -101,11 +101,11 @@ async fn decide_now(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) 
 }
 
 /// State after success: the planned object with what was unknown filled in from the machine.
-fn finished(
+async fn finished(
     ready: &Ready,
     outcome: Outcome,
     planned: &Value,
-    private: Vec<u8>,
+    private: Private,
     diags: &mut Diagnostics,
 ) -> ApplyResponse {
     for warning in &outcome.warnings {
@@ -113,7 +113,8 @@ fn finished(
     }
     let facts = ready.fleet.facts(outcome.guest.place.cluster.as_str());
     let real = state(&outcome.guest, &facts, planned, false);
-    ApplyResponse { new_state: filled(planned, &real), private }
+    let private = private.on(ready, outcome.guest.place.cluster.as_str()).await;
+    ApplyResponse { new_state: filled(planned, &real), private: private.write() }
 }
 
 /// `planned` with every unknown taken from `real`. What was known stays as it was planned: a difference in reality is for
@@ -132,7 +133,7 @@ fn filled(planned: &Value, real: &Value) -> Value {
 }
 
 /// What state records of a machine.
-pub(super) fn record(state: &Value) -> Option<Record> {
+pub(super) fn record(state: &Value, private: &Private) -> Option<Record> {
     Some(Record {
         name: text(state, "name")?,
         cluster: ClusterName::new(state.attr("cluster").as_str()?).ok()?,
@@ -141,18 +142,21 @@ pub(super) fn record(state: &Value) -> Option<Record> {
         uuid: text(state, "id")?,
         pool: text(state, "pool").and_then(|pool| federation::PoolName::new(pool).ok()),
         running: state.attr("started").as_bool(),
+        identity: private.identity.clone(),
     })
 }
 
 async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
-    let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: req.planned_private.clone() };
+    let planned_private = Private::read(&req.planned_private);
+    let undecided = || Private { pinned: None, ..planned_private.clone() };
+    let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: undecided().write() };
     let Some(spec) = planned_spec(&req.planned_state, &req.config, diags) else { return kept() };
-    let (Some(record), Ok(old)) = (record(&req.prior_state), model::spec(&req.prior_state)) else {
+    let (Some(record), Ok(old)) = (record(&req.prior_state, &planned_private), model::spec(&req.prior_state)) else {
         diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Import it again.");
         return kept();
     };
     let mut old = old;
-    if Private::read(&req.planned_private).imported {
+    if planned_private.imported {
         // What was never configured is not taken out of the configuration.
         old.disks.retain(|slot, _| spec.disks.contains_key(slot));
         old.nics.retain(|slot, _| spec.nics.contains_key(slot));
@@ -163,14 +167,14 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     match changed {
         Ok(outcome) => {
             ready.forget(&req.planned_private);
-            finished(ready, outcome, &req.planned_state, Private::read(&req.planned_private).applied().write(), diags)
+            finished(ready, outcome, &req.planned_state, planned_private.clone().applied(), diags).await
         }
         Err(failure) => {
             if failure.kind == FailureKind::Stale {
                 ready.forget(&req.planned_private);
             }
             report(&failure, diags);
-            truth(ready, req, &record).await
+            truth(ready, req, &record, undecided()).await
         }
     }
 }
@@ -216,22 +220,26 @@ async fn change(
 }
 
 /// State after a failed update: what is, as far as the clusters tell; else what was.
-async fn truth(ready: &Ready, req: &ApplyRequest, record: &Record) -> ApplyResponse {
-    let private = req.planned_private.clone();
+async fn truth(ready: &Ready, req: &ApplyRequest, record: &Record, mut private: Private) -> ApplyResponse {
     let new_state = match ready.fleet.find(record).await {
         operations::Found::Here(guest) => {
             let facts = ready.fleet.facts(guest.place.cluster.as_str());
-            let prior = req.prior_state.clone();
-            state(&guest, &facts, &prior, false)
+            let now = state(&guest, &facts, &req.prior_state, false);
+            private.note_drift(&req.prior_state, &now);
+            if guest.place.cluster != record.cluster {
+                private = private.on(ready, guest.place.cluster.as_str()).await;
+            }
+            now
         }
         _ => req.prior_state.clone(),
     };
-    ApplyResponse { new_state, private }
+    ApplyResponse { new_state, private: private.write() }
 }
 
 async fn destroy(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
     let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: req.planned_private.clone() };
-    let (Some(record), Ok(spec)) = (record(&req.prior_state), model::spec(&req.prior_state)) else {
+    let private = Private::read(&req.planned_private);
+    let (Some(record), Ok(spec)) = (record(&req.prior_state, &private), model::spec(&req.prior_state)) else {
         diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Use a removed block.");
         return kept();
     };

@@ -1,11 +1,11 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
 use federation::placement::{Current, Refusal, Request, resident_ok};
-use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
+use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
 use super::{model, planned::planned};
 use crate::placing::{Pinned, Ready, Walk};
-use crate::private::Private;
+use crate::private::{Private, disk_path};
 use crate::values::text;
 
 /// Where a machine is planned to be.
@@ -29,7 +29,8 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
         give_another_vmid(&req, &mut state, diags);
     }
     if !req.prior_state.is_null() {
-        refuse_impossible(&req.prior_state, &state, moving, diags);
+        Impossible { prior: &req.prior_state, private: Private::read(&req.prior_private), moving }
+            .report(&state, diags);
     }
     PlanResponse { planned_state: state, requires_replace: Vec::new(), planned_private: place.planned_private }
 }
@@ -59,7 +60,22 @@ fn ask(req: &PlanRequest, current: Option<Current>) -> model::Requested {
     Ok(request)
 }
 
+/// Plans a new machine. Where everything is to be destroyed, what can't be created must not be in the way: the CLI plans as
+/// usual before it does that, and an error there would end it.
 async fn create(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostics) -> Place {
+    let mut found = Diagnostics::new();
+    let place = place_new(ready, req, &mut found).await;
+    let destroys = ready.is_some_and(|ready| ready.parent.destroys());
+    diags.extend(found.into_iter().map(|mut diagnostic| {
+        if destroys {
+            diagnostic.severity = Severity::Warning;
+        }
+        diagnostic
+    }));
+    place
+}
+
+async fn place_new(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostics) -> Place {
     let pin = req.config.attr("cluster");
     if pin.is_unknown() {
         return unknown(&["cluster".to_owned()], diags);
@@ -225,44 +241,66 @@ fn give_another_vmid(req: &PlanRequest, state: &mut Value, diags: &mut Diagnosti
     state.set_attr("vmid", Value::unknown());
 }
 
-/// Refuses what the user's edit asks for and nothing can carry out; nothing ever requires replacement.
-fn refuse_impossible(prior: &Value, planned: &Value, moving: bool, diags: &mut Diagnostics) {
-    let differs = |a: &Value, b: &Value| a.is_known() && b.is_known() && !a.is_null() && a != b;
-    if differs(planned.attr("vmid"), prior.attr("vmid")) && !moving && !prior.attr("vmid").is_null() {
-        diags.error_at(
-            AttributePath::new("vmid"),
-            "A VMID can't change in place",
-            "It can change together with `cluster`; or replace the machine with -replace.",
-        );
-    }
-    for name in ["bios", "machine"] {
-        if differs(planned.attr(name), prior.attr(name)) && !prior.attr(name).is_null() {
-            diags.error_at(
-                AttributePath::new(name),
-                format!("{name} is read at create only"),
-                "Change it in Proxmox VE and here, or replace the machine with -replace.",
-            );
+/// What nothing can carry out. An error where the user's own edit asks for it; a warning where somebody else's change made the
+/// difference, because an error would be in the way of everything else, `destroy` included. Nothing ever requires replacement.
+struct Impossible<'a> {
+    prior: &'a Value,
+    private: Private,
+    moving: bool,
+}
+
+impl Impossible<'_> {
+    fn report(&self, planned: &Value, diags: &mut Diagnostics) {
+        if !self.moving && differs(planned.attr("vmid"), self.prior.attr("vmid")) {
+            let what = "A VMID can't change in place";
+            let how = "It can change together with `cluster`; or replace the machine with -replace.";
+            self.say("vmid", AttributePath::new("vmid"), planned.attr("vmid"), what, how.to_owned(), diags);
+        }
+        for name in ["bios", "machine"] {
+            if differs(planned.attr(name), self.prior.attr(name)) {
+                let what = format!("{name} is read at create only");
+                let how = "Change it in Proxmox VE and here, or replace the machine with -replace.".to_owned();
+                self.say(name, AttributePath::new(name), planned.attr(name), &what, how, diags);
+            }
+        }
+        for (slot, disk) in planned.attr("disks").as_map().into_iter().flatten() {
+            self.disk(slot, disk, diags);
         }
     }
-    for (slot, disk) in planned.attr("disks").as_map().into_iter().flatten() {
-        let had = prior.attr("disks").attr(slot);
-        let at = |name: &str| AttributePath::new("disks").key(slot.as_str()).attribute(name);
+
+    fn disk(&self, slot: &str, disk: &Value, diags: &mut Diagnostics) {
+        let had = self.prior.attr("disks").attr(slot);
         if had.is_null() {
-            continue;
+            return;
         }
+        let at = |name: &str| AttributePath::new("disks").key(slot).attribute(name);
         let size = |disk: &Value| disk.attr("size").as_str().and_then(|size| size.parse::<federation::Bytes>().ok());
         if let (Some(new), Some(old)) = (size(disk), size(had))
             && new < old
         {
-            let detail = format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
-            diags.error_at(at("size"), "A disk can't shrink", detail);
+            let how = format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
+            self.say(&disk_path(slot, "size"), at("size"), disk.attr("size"), "A disk can't shrink", how, diags);
         }
         for name in ["storage", "format"] {
-            if !moving && differs(disk.attr(name), had.attr(name)) && !had.attr(name).is_null() {
-                let detail =
+            if !self.moving && differs(disk.attr(name), had.attr(name)) {
+                let what = format!("{name} can't change in place");
+                let how =
                     format!("{slot}: moving a volume inside its cluster is not supported yet; move it in Proxmox VE.");
-                diags.error_at(at(name), format!("{name} can't change in place"), detail);
+                self.say(&disk_path(slot, name), at(name), disk.attr(name), &what, how, diags);
             }
         }
     }
+
+    fn say(&self, path: &str, at: AttributePath, planned: &Value, what: &str, how: String, diags: &mut Diagnostics) {
+        if self.private.is_drift(path, planned) {
+            let left = "Somebody changed it in Proxmox VE. Apply leaves it as it is: write what is there in the configuration.";
+            diags.warning_at(at, what, format!("{how} {left}"));
+        } else {
+            diags.error_at(at, what, how);
+        }
+    }
+}
+
+fn differs(planned: &Value, prior: &Value) -> bool {
+    planned.is_known() && prior.is_known() && !planned.is_null() && !prior.is_null() && planned != prior
 }

@@ -18,7 +18,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
         diags.warning("Machines are not refreshed", "The provider block holds values that are not known yet.");
         return as_it_was;
     };
-    let Some(record) = record(&req.current_state) else {
+    let Some(record) = record(&req.current_state, &Private::read(&req.private)) else {
         diags.error(
             "State can't be read",
             format!("{name}: it lacks the cluster, VMID or UUID of the machine. Import it again."),
@@ -50,7 +50,12 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
 async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> ReadResponse {
     let facts = ready.fleet.facts(guest.place.cluster.as_str());
     let mut private = Private::read(&req.private);
-    let new_state = state(guest, &facts, &req.current_state, private.imported);
+    // An import took in every slot; what somebody adds later is not in state.
+    let new_state = state(guest, &facts, &req.current_state, false);
+    private.note_drift(&req.current_state, &new_state);
+    if req.current_state.attr("cluster") != new_state.attr("cluster") {
+        private = private.on(ready, guest.place.cluster.as_str()).await;
+    }
     private.vmid_taken = vmid_taken(ready, guest, private.vmid_taken).await;
     ReadResponse { new_state, private: private.write() }
 }
@@ -95,7 +100,10 @@ pub(crate) async fn import(ready: Option<&Ready>, id: &str, diags: &mut Diagnost
             vec![ImportedResource {
                 type_name: super::TYPE.to_owned(),
                 state,
-                private: Private { imported: true, ..Private::default() }.write(),
+                private: Private { imported: true, ..Private::default() }
+                    .on(ready, guest.place.cluster.as_str())
+                    .await
+                    .write(),
             }]
         }
         Err(failure) => {
