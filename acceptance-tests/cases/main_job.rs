@@ -310,3 +310,51 @@ fn fail_a_move(cli: &Cli, role: &str) {
         world.assert_clean();
     }
 }
+
+#[test]
+fn a_move_leaves_a_trail_and_asks_whether_the_target_is_well() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        let workspace = workspace(&world, &cli, "app");
+        let (plain, audited) =
+            ("clusters    = var.clusters", "clusters    = var.clusters\n  audit_file  = \"audit.jsonl\"");
+        workspace.edit("main.tf", plain, audited);
+        workspace.apply().expect(0);
+        workspace.edit("main.tf", "cluster     = \"worldstream-prod\"", "cluster     = \"databarn-dr\"");
+        // More than is allowed is refused before anything is touched.
+        workspace.edit("main.tf", "source = \"delete\",", "source = \"delete\", max_downtime = \"1s\",");
+        world.clear_requests();
+        workspace.apply().expect(1).says("max_downtime").says("nothing was touched");
+        assert_eq!(world.writes(), Vec::<String>::new());
+        // A target that is not well keeps both copies, and the operation stays open.
+        let health = "health = { tcp = \"127.0.0.1:9\", deadline = \"1s\" },";
+        workspace.edit("main.tf", "max_downtime = \"1s\",", &format!("max_downtime = \"1h\", {health}"));
+        workspace.apply().expect(1).says("127.0.0.1:9 does not answer within 1s").says("went past");
+        let uuid = world.vm("databarn-dr", "shop-db").uuid.unwrap_or_default();
+        assert_eq!((world.copies(&uuid).len(), world.running_copies(&uuid).len()), (2, 1));
+        workspace.plan().expect(2).says("unfinished operation");
+        workspace.edit("main.tf", health, "");
+        workspace.apply().expect(0);
+        workspace.plan().expect(0);
+        assert_eq!(world.copies(&uuid).len(), 1);
+        audit_trail(&workspace);
+        workspace.destroy().expect(0);
+        world.assert_clean();
+    }
+}
+
+fn audit_trail(workspace: &Workspace) {
+    let trail = std::fs::read_to_string(workspace.root().join("audit.jsonl")).expect("the trail");
+    let lines: Vec<serde_json::Value> = trail.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let steps: Vec<&str> = lines.iter().filter_map(|line| line["step"].as_str()).collect();
+    let until_start =
+        ["taken", "shutdown", "onboot", "backup", "fence", "transfer", "restore", "verify", "live", "start"];
+    assert!(steps.starts_with(&until_start), "{steps:?}");
+    assert_eq!(steps.last(), Some(&"release"));
+    let of = |step: &str| lines.iter().find(|line| line["step"] == step).unwrap_or_else(|| panic!("no line of {step}"));
+    assert!(of("health")["outcome"].as_str().is_some_and(|outcome| outcome.starts_with("failed")));
+    assert!(of("taken")["predicted_downtime"].as_u64() > Some(0), "{}", of("taken"));
+    assert!(of("taken")["from"].as_str().is_some_and(|from| from.starts_with("worldstream-prod/")));
+    assert!(of("start")["downtime"].as_u64().is_some(), "{}", of("start"));
+    assert!(of("transfer")["bytes"].as_u64() > Some(0), "{}", of("transfer"));
+}

@@ -389,6 +389,7 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         upid: None,
         volumes: Vec::new(),
         restored: false,
+        down_since: None,
         taking_back: false,
         undo: Undo::default(),
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use federation::placement::Inventory;
 use federation::{Cluster, ClusterName, Federation, Span};
 use proxmox::{Client, ClusterConnection, Limits};
-use tokio::sync::{Mutex, OnceCell, watch};
+use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::audit::Audit;
 use crate::enrolment::Rules;
 use crate::failure::Failure;
 use crate::site::Site;
@@ -57,6 +58,9 @@ pub struct Fleet {
     settings: Settings,
     inventory: OnceCell<Arc<Inventory>>,
     stop: watch::Sender<bool>,
+    audit: Audit,
+    /// Held for a look-up, never over an await.
+    slots: std::sync::Mutex<BTreeMap<String, Arc<Semaphore>>>,
 }
 
 impl Fleet {
@@ -97,7 +101,31 @@ impl Fleet {
             settings,
             inventory: OnceCell::new(),
             stop: watch::Sender::new(false),
+            audit: Audit::default(),
+            slots: std::sync::Mutex::default(),
         })
+    }
+
+    /// Has every step of an operation written down.
+    #[must_use]
+    pub fn audited(self, audit: Audit) -> Fleet {
+        Fleet { audit, ..self }
+    }
+
+    /// The audit trail.
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// A place among the `most` of this process that may do one thing at a time: back up on one node, use one path.
+    pub(crate) async fn slot(&self, name: String, most: u32) -> Option<OwnedSemaphorePermit> {
+        let places = {
+            let mut slots = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let made = || Arc::new(Semaphore::new(usize::try_from(most.max(1)).unwrap_or(1)));
+            slots.entry(name).or_insert_with(made).clone()
+        };
+        // Never closed, so there is always a place in the end.
+        places.acquire_owned().await.ok()
     }
 
     /// What the provider block and its file declare: the first of the three layers, see [`Fleet::rules`].

@@ -119,6 +119,9 @@ pub struct Journal {
     /// The virtual machine on the target is ours: our restore's task is known.
     #[serde(default)]
     pub restored: bool,
+    /// When the source was told to shut down: seconds since 1970 by its clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<i64>,
     /// It is being taken back: whoever takes over goes on with that.
     #[serde(default)]
     pub taking_back: bool,
@@ -206,6 +209,7 @@ pub(crate) mod tests {
             upid: None,
             volumes: vec!["ceph:vm-100-disk-0".into()],
             restored: false,
+            down_since: None,
             taking_back: false,
             undo: Undo { onboot: true, running: true, protection: false, ha: None },
         }

@@ -8,6 +8,7 @@
 //! everybody is read by [`Fleet::rules`] and written by [`Fleet::create_pool`] and its siblings. Whatever takes more than one
 //! call is an operation with a journal on the clusters (`operation.rs`, `journal.rs`), so that the next process knows.
 
+mod audit;
 mod create;
 mod destroy;
 mod enrolment;
@@ -24,6 +25,7 @@ mod site;
 mod spec;
 mod update;
 
+pub use audit::Audit;
 pub use create::Outcome;
 pub use enrolment::{PoolCopies, PoolFound, PoolWritten, Revision};
 pub use failure::{Failure, FailureKind, Parts};
@@ -34,7 +36,7 @@ pub use notes::{Copy, Kept, Mark, Retired};
 pub use process::Process;
 pub use relocate::Finding;
 pub use site::{Overview, Site};
-pub use spec::{Cpu, DiskWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
+pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
 
 /// What is needed to connect, for callers that read it from a user.
 pub use proxmox::{Auth, ClusterConnection, DiskSpec, Fingerprint, NicSpec, TlsTrust};

@@ -47,7 +47,7 @@ impl Fleet {
                 if found.op == journal.op && found.holder == journal.holder {
                     return Ok(Taken::New);
                 }
-                return self.take_over(site, pool, found, what).await;
+                return self.take_over(site, pool, found, what).await.map(|journal| Taken::Over(Box::new(journal)));
             }
             if error.is_permission_denied() || error.is_ambiguous() || error.is_unreachable() {
                 return Err(refuse(error));
@@ -62,8 +62,25 @@ impl Fleet {
         Err(Failure::new(what).at(format!("cluster {}: pool {pool} can't be created", site.name)).next("apply again"))
     }
 
+    /// Takes over an operation that exists; `None` where its pool is gone.
+    ///
+    /// # Errors
+    /// A living holder, by name; a pool that holds no journal; or what Proxmox VE said.
+    pub(crate) async fn adopt(&self, site: &Site, pool: &str, what: &str) -> Result<Option<Journal>, Failure> {
+        let asked = site.client.pool(pool).await;
+        let there = asked.map_err(|error| crate::create::dark(what, &site.name, error))?;
+        let Some(there) = there else { return Ok(None) };
+        let Some(found) = Journal::read(there.comment.as_deref().unwrap_or_default()) else {
+            return Err(Failure::new(what)
+                .at(format!("cluster {}: pool {pool} holds no journal of ours", site.name))
+                .state("nothing was touched")
+                .next("look at it, and remove it"));
+        };
+        self.take_over(site, pool, found, what).await.map(Some)
+    }
+
     /// Takes over from a holder that is gone: exactly one process can create the child pool of the next epoch.
-    async fn take_over(&self, site: &Site, pool: &str, found: Journal, what: &str) -> Result<Taken, Failure> {
+    async fn take_over(&self, site: &Site, pool: &str, found: Journal, what: &str) -> Result<Journal, Failure> {
         self.refuse_living(site, &found, what)?;
         let mut journal = found;
         journal.holder = Holder::me();
@@ -87,7 +104,7 @@ impl Fleet {
         }
         self.note(site, pool, &mut journal, what).await?;
         tracing::info!(operation = %journal.op, epoch = journal.epoch, step = ?journal.step, "taken over");
-        Ok(Taken::Over(Box::new(journal)))
+        Ok(journal)
     }
 
     /// Refuses where the holder may be alive, naming it.

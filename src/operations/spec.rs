@@ -112,6 +112,21 @@ pub struct MigrationWish {
     pub force_stop: bool,
     /// What a move may drop.
     pub accept_loss: BTreeSet<String>,
+    /// Longest downtime that may be predicted.
+    pub max_downtime: Option<Span>,
+    /// What the target is asked before the source is retired.
+    pub health: Option<HealthWish>,
+}
+
+/// What a moved machine is asked before its source is retired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthWish {
+    /// The guest agent answers.
+    pub agent: bool,
+    /// `host:port` takes a connection, from where apply runs.
+    pub tcp: Option<String>,
+    /// How long it may take.
+    pub deadline: Span,
 }
 
 impl Default for MigrationWish {
@@ -124,6 +139,8 @@ impl Default for MigrationWish {
             shutdown_timeout: Span::from_secs(600),
             force_stop: false,
             accept_loss: BTreeSet::new(),
+            max_downtime: None,
+            health: None,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use federation::placement::{Inventory, Ledger};
-use operations::{Fleet, Settings};
+use operations::{Audit, Fleet, Settings};
 use protocol::{
     ApplyRequest, ApplyResponse, ClientCapabilities, ConfigureRequest, Diagnostics, ImportedResource, PlanRequest,
     PlanResponse, Provider, ProviderSchema, ReadRequest, ReadResponse, Value, async_trait,
@@ -100,12 +100,21 @@ impl Provider for Moxxie {
         let plan_identity = block.plan_id.clone().or_else(|| block.inventory.as_deref().map(digest));
         let settings = Settings { lease: block.lease, concurrency: block.concurrency, ..Settings::default() };
         let fleet = match Fleet::new(block.connections, block.federation, settings) {
-            Ok(fleet) => Arc::new(fleet),
+            Ok(fleet) => fleet,
             Err(failures) => {
                 failures.iter().for_each(|failure| report(failure, diags));
                 return;
             }
         };
+        let audit = match block.audit_file.as_deref().map(|path| Audit::open(path.as_ref())).transpose() {
+            Ok(audit) => audit.unwrap_or_default(),
+            Err(error) => {
+                let at = protocol::AttributePath::new("audit_file");
+                diags.error_at(at, "The audit trail can't be opened", error.to_string());
+                return;
+            }
+        };
+        let fleet = Arc::new(fleet.audited(audit));
         let decisions = (!req.reattach).then(Decisions::here);
         if let Some(decisions) = &decisions {
             decisions.sweep();

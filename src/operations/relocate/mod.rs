@@ -26,17 +26,19 @@ use federation::migration::{AfterFailure, Step, Way, after_failure, following};
 use federation::model::MigrationPath;
 use federation::placement::{Request, recheck};
 use federation::{ClusterName, Span};
+use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use archive::remove as remove_archive;
 pub use preflight::Finding;
 use preflight::Preflight;
 pub(crate) use steps::remove_fenced;
 
+use crate::audit::Line;
 use crate::create::{Outcome, dark, new_journal, pick_node};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::{Found, Guest, Record};
-use crate::journal::{Journal, Kind, Place, Undo, move_pool};
+use crate::journal::{Holder, Journal, Kind, Place, Undo, move_pool};
 use crate::operation::Taken;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
@@ -58,6 +60,15 @@ pub(crate) struct Move<'a> {
     pub(crate) what: String,
     pub(crate) deadline: Instant,
     pub(crate) warnings: Vec<Failure>,
+    /// The source node's place for a backup: held from before the shutdown until the backup has ended.
+    pub(crate) backup_slot: Option<OwnedSemaphorePermit>,
+    /// The path's place, held until the move ends.
+    pub(crate) path_slot: Option<OwnedSemaphorePermit>,
+    /// Bytes that the step at hand wrote.
+    pub(crate) bytes: Option<u64>,
+    /// Downtime, in seconds: what was predicted, and once the target runs what it was.
+    pub(crate) predicted: Option<u64>,
+    pub(crate) downtime: Option<u64>,
 }
 
 impl Fleet {
@@ -173,7 +184,13 @@ impl Fleet {
             what: what.to_owned(),
             deadline,
             warnings: Vec::new(),
+            backup_slot: None,
+            path_slot: None,
+            bytes: None,
+            predicted: Some(passed.predicted_downtime),
+            downtime: None,
         };
+        moving.take_path().await;
         let outcome = moving.run().await;
         warnings.append(&mut moving.warnings);
         outcome.map(|guest| Outcome { guest, warnings })
@@ -204,10 +221,14 @@ impl Fleet {
         let source = self.need(from.cluster.as_str(), what)?.clone();
         let target = self.need(found.to.cluster.as_str(), what)?.clone();
         let pool = move_pool(&found.uuid);
-        let journal = match self.take(&source, &pool, &found, what).await? {
-            Taken::Over(journal) => *journal,
-            // Its pool on the source is gone: it was given back there, and only the target's is left.
-            Taken::New => Journal { step: Step::Release, ..found },
+        let journal = match self.adopt(&source, &pool, what).await? {
+            Some(journal) => journal,
+            // Its pool was removed by hand: the target's journal is all there is, and stands for both.
+            None => {
+                let journal = Journal { holder: Holder::me(), ..found };
+                self.take(&source, &pool, &journal, what).await?;
+                journal
+            }
         };
         // Live on either side is live: it is written to both before anything depends on it.
         let there = target.client.pool(&pool).await.map_err(|error| dark(what, &target.name, error))?;
@@ -226,7 +247,13 @@ impl Fleet {
             what: what.to_owned(),
             deadline,
             warnings: Vec::new(),
+            backup_slot: None,
+            path_slot: None,
+            bytes: None,
+            predicted: None,
+            downtime: None,
         };
+        moving.take_path().await;
         if let Some(theirs) = target_journal.filter(Journal::is_live) {
             moving.journal.step = moving.journal.step.max(theirs.step);
         }
@@ -262,7 +289,11 @@ impl Move<'_> {
                 operation = %self.journal.op, machine = %self.journal.name, ?step,
                 from = %self.source.name, to = %self.target.name, "move"
             );
-            if let Err(failure) = self.perform(step).await {
+            let began = Instant::now();
+            self.bytes = None;
+            let done = self.perform(step).await;
+            self.audit(step, began, done.as_ref().err())?;
+            if let Err(failure) = done {
                 return Err(self.failed(failure).await);
             }
             let Some(next) = following(step) else { break };
@@ -278,6 +309,34 @@ impl Move<'_> {
         let to = &self.journal.to;
         self.target.guest_now(&to.node, to.vmid).await.map_err(|error| {
             Failure::new(&self.what).at(to.to_string()).said(error).state("the move is done").next("plan again")
+        })
+    }
+
+    /// Waits for the path's place: as many moves at once as it declares.
+    async fn take_path(&mut self) {
+        let name = format!("path {} {}", self.source.name, self.target.name);
+        self.path_slot = self.fleet.slot(name, self.path.max_concurrent).await;
+    }
+
+    /// Writes a step's line of the audit trail. A trail that takes nothing any more stops the move at a step boundary.
+    fn audit(&self, step: Step, began: Instant, failure: Option<&Failure>) -> Result<(), Failure> {
+        let outcome = failure.map_or_else(|| "done".to_owned(), |failure| format!("failed: {failure}"));
+        let line = Line {
+            at: crate::guest::rfc3339(self.source.now()),
+            operation: &self.journal.op,
+            machine: &self.journal.name,
+            uuid: &self.journal.uuid,
+            step: step.as_str(),
+            outcome: &outcome,
+            seconds: began.elapsed().as_secs_f64(),
+            bytes: self.bytes,
+            predicted_downtime: self.predicted.filter(|_| step == Step::Taken),
+            downtime: self.downtime.filter(|_| step == Step::Start),
+        };
+        self.fleet.audit().write(&self.journal, &line).map_err(|error| {
+            let mut failure = Failure::new(&self.what).at("the audit trail can't be written").said(error);
+            failure.kind = FailureKind::Interrupted;
+            failure.state(self.journal.in_words()).next("mend `audit_file`, and apply again to go on")
         })
     }
 
@@ -312,7 +371,11 @@ impl Move<'_> {
             return failure.state(state).next("mend that, and apply again to go on");
         }
         tracing::warn!(operation = %self.journal.op, what = %failure.what, detail = %failure.detail(), "taking the move back");
-        match self.take_back().await {
+        let began = Instant::now();
+        let back = self.take_back().await;
+        // Taking back is worth more than its line in the trail.
+        let _ = self.audit_back(began, back.as_ref().err());
+        match back {
             Ok(guest) => {
                 let runs = if guest.running { "runs" } else { "is stopped" };
                 let left: Vec<String> = self.warnings.drain(..).map(|left| left.to_string()).collect();
@@ -323,6 +386,10 @@ impl Move<'_> {
                 .state(format!("it could not be taken back yet: {} ({})", undo.detail(), self.journal.in_words()))
                 .next("mend that, and apply again: it is taken back or finished first"),
         }
+    }
+
+    fn audit_back(&self, began: Instant, failure: Option<&Failure>) -> Result<(), Failure> {
+        self.audit(self.journal.step, began, failure.or(Some(&Failure::new("taken back"))))
     }
 
     pub(crate) fn from(&self) -> Place {

@@ -40,9 +40,14 @@ pub(super) struct Passed {
     pub(super) transfer: (String, String),
     pub(super) ha_state: Option<String>,
     pub(super) warnings: Vec<Failure>,
+    /// In seconds.
+    pub(super) predicted_downtime: u64,
 }
 
 type Findings = Vec<Finding>;
+
+/// Bytes per second that a backup or a restore is assumed to do where no path says less: 100 MiB/s.
+const RATE: u64 = 100 << 20;
 
 fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
     Finding { id, text: text.into(), next: next.into() }
@@ -81,8 +86,11 @@ impl Preflight<'_> {
         self.rights(&transfer, &mut findings).await;
         let ha_state = self.ha(&mut findings).await;
         let warnings = self.limits(&path).await;
+        let predicted_downtime = self.downtime(&config, &path, &mut findings);
         match transfer {
-            Some(transfer) if findings.is_empty() => Ok(Passed { path, transfer, ha_state, warnings }),
+            Some(transfer) if findings.is_empty() => {
+                Ok(Passed { path, transfer, ha_state, warnings, predicted_downtime })
+            }
             _ => Err(findings),
         }
     }
@@ -360,6 +368,21 @@ impl Preflight<'_> {
                 None
             }
         }
+    }
+
+    /// Predicted downtime: every byte is read once and written once (operations-review 12), at the path's rate where that is
+    /// declared, else at [`RATE`].
+    fn downtime(&self, config: &VmConfig, path: &MigrationPath, findings: &mut Findings) -> u64 {
+        let disks = config.disks().unwrap_or_default();
+        let size: u64 = disks.values().filter(|disk| disk.backup()).filter_map(proxmox::DiskSpec::size_bytes).sum();
+        let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
+        let predicted = size.div_ceil(rate).saturating_mul(2);
+        if let Some(most) = self.spec.migration.max_downtime.filter(|most| predicted > most.as_secs_ceil()) {
+            let human = federation::Bytes(size).human();
+            let text = format!("about {predicted} s of downtime are predicted for {human}, more than {most}");
+            findings.push(finding("max_downtime", text, "raise max_downtime, or the path's max_bandwidth"));
+        }
+        predicted
     }
 
     /// A rate limit that can't be set is said, never ignored (operations-review 15).

@@ -1,4 +1,6 @@
 //! Owns what each step of a move does. Every step may run twice: it recognises on the clusters what it did before.
+use std::time::Instant;
+
 use federation::migration::Step;
 use proxmox::{Error, Params, TaskFilter, Upid, VmConfig};
 
@@ -25,7 +27,7 @@ impl Move<'_> {
             Step::Verify => self.verify().await,
             Step::Live => self.record_live().await,
             Step::Start => self.start_target().await,
-            Step::Health => Ok(()),
+            Step::Health => self.is_well().await,
             Step::Commit => self.commit().await,
             Step::Retire => self.retire().await,
             Step::Release => self.release().await,
@@ -50,7 +52,10 @@ impl Move<'_> {
     /// Shuts the source down, and never through HA, which kills at its timeout (operations-review 9).
     async fn shut_down(&mut self) -> Result<(), Failure> {
         let from = self.from();
-        self.backup_slot(&from).await?;
+        // Several moves of this process off one node take turns while their machines still run (operations-review 11).
+        let slot = format!("backup {} {}", from.cluster, from.node);
+        self.backup_slot = self.fleet.slot(slot, 1).await;
+        self.backup_can_start(&from).await?;
         if self.journal.undo.ha.is_some() {
             let set = self.source.client.set_ha_state(from.vmid, "ignored").await;
             set.map_err(|error| self.at(&from, "its HA state can't be set to ignored", error))?;
@@ -60,6 +65,7 @@ impl Move<'_> {
         if status.status != "running" {
             return Ok(());
         }
+        self.journal.down_since.get_or_insert(self.source.now());
         let wish = &self.spec.migration;
         let upid = self
             .source
@@ -79,7 +85,7 @@ impl Move<'_> {
     }
 
     /// A machine is shut down only when its own backup can start: one vzdump runs per node (operations-review 11).
-    async fn backup_slot(&self, from: &Place) -> Result<(), Failure> {
+    async fn backup_can_start(&self, from: &Place) -> Result<(), Failure> {
         let filter =
             TaskFilter { kind: Some("vzdump".into()), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
         let active = self.source.client.find_tasks(&from.node, &filter).await;
@@ -148,6 +154,7 @@ impl Move<'_> {
                 .next("keep hands off the machine, and apply again")
         })?;
         self.journal.cold = true;
+        self.backup_slot = None;
         self.write().await
     }
 
@@ -224,7 +231,10 @@ impl Move<'_> {
         loop {
             let seen = archive::find(&self.target, &to, &self.transfer.1, self.from().vmid, &archive).await;
             match seen.map_err(|error| self.at(&to, "the transfer storage can't be listed", error))? {
-                Some(volume) if volume.size == size => return Ok(()),
+                Some(volume) if volume.size == size => {
+                    self.bytes = Some(size);
+                    return Ok(());
+                }
                 _ if tokio::time::Instant::now() >= until => {
                     return Err(Failure::new(&self.what)
                         .at(format!("{to}: archive {archive} did not show up whole on storage {}", self.transfer.1))
@@ -376,8 +386,41 @@ impl Move<'_> {
             if status.status != "running" {
                 self.fleet.start(&self.target, &to, self.deadline).await?;
             }
+            // Two clusters' clocks: good to a second where both keep time.
+            let down = self.journal.down_since.map(|since| self.target.now().saturating_sub(since));
+            self.downtime = down.and_then(|seconds| u64::try_from(seconds).ok());
+            tracing::info!(operation = %self.journal.op, predicted = ?self.predicted, measured = ?self.downtime, "downtime in s");
         }
         Ok(())
+    }
+
+    /// Asks the target whether it is well. An unhealthy one keeps both copies: it may have accepted writes.
+    async fn is_well(&mut self) -> Result<(), Failure> {
+        let Some(wish) = self.spec.migration.health.clone() else { return Ok(()) };
+        let to = self.journal.to.clone();
+        let until = Instant::now() + std::time::Duration::from(wish.deadline);
+        let mut pause = self.target.client.settings().task_poll_first;
+        loop {
+            let agent = !wish.agent || self.target.client.agent_ping(&to.node, to.vmid).await.unwrap_or(false);
+            let tcp = match &wish.tcp {
+                Some(address) => takes_connections(address, self.target.client.settings().task_poll_max).await,
+                None => true,
+            };
+            if agent && tcp {
+                return Ok(());
+            }
+            if Instant::now() >= until || self.fleet.is_stopping() {
+                let silent = if agent { wish.tcp.unwrap_or_default() } else { "the guest agent".to_owned() };
+                return Err(Failure::new(&self.what)
+                    .at(format!(
+                        "{to}: {silent} does not answer within {} (asked from where apply runs)",
+                        wish.deadline
+                    ))
+                    .next("see to the machine; apply again asks again, and goes on without `health`"));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(self.target.client.settings().task_poll_max);
+        }
     }
 
     /// Gives the target what a machine has, and takes the operation's mark off its notes.
@@ -493,12 +536,17 @@ impl Move<'_> {
     }
 }
 
+/// Whether a TCP address takes a connection within `patience`.
+async fn takes_connections(address: &str, patience: std::time::Duration) -> bool {
+    matches!(tokio::time::timeout(patience, tokio::net::TcpStream::connect(address)).await, Ok(Ok(_)))
+}
+
 /// Removes a fenced source or retired copy, after its caller has proved whose it is.
 pub(crate) async fn remove_fenced(
     site: &Site,
     place: &Place,
     fleet: &crate::fleet::Fleet,
-    deadline: std::time::Instant,
+    deadline: Instant,
     what: &str,
 ) -> Result<(), Failure> {
     let fail =

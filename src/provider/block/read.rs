@@ -24,6 +24,8 @@ pub(crate) struct Block {
     pub(crate) lease: Span,
     /// `concurrency`.
     pub(crate) concurrency: usize,
+    /// `audit_file`.
+    pub(crate) audit_file: Option<String>,
 }
 
 /// Where files and environment variables come from, so that reading is a function of its arguments.
@@ -87,6 +89,7 @@ pub(crate) fn read(config: &Value, outside: &dyn Outside, diags: &mut Diagnostic
         inventory: text(config, "inventory"),
         lease,
         concurrency: usize::try_from(concurrency).unwrap_or(32),
+        audit_file: text(config, "audit_file"),
     })
 }
 

@@ -45,6 +45,10 @@ pub(crate) fn schema() -> Schema {
             Attribute::string("operation_lease").optional().describe(
                 "How long the holder of an unfinished operation on another machine may be silent before it is taken over (`15m`).",
             ),
+            Attribute::string("audit_file").optional().describe(
+                "File to which every step of a move is appended, one JSON line each: who, what, when, from, to, bytes, seconds, \
+                 outcome, downtime. A file that can't be opened is an error.",
+            ),
             Attribute::number("concurrency").optional().describe("Most calls under way at once, all clusters together (32)."),
         ],
     )

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use federation::model::NicRequest;
 use federation::placement::{Current, DiskRequest, Request};
 use federation::{Bytes, ClusterName, PoolName, Slot, Span, Tag, VmName};
-use operations::{Cpu, DiskWish, MigrationWish, NicWish, Source, VmSpec};
+use operations::{Cpu, DiskWish, HealthWish, MigrationWish, NicWish, Source, VmSpec};
 use protocol::{AttributePath, Diagnostics, Step, Value};
 
 use crate::values::text;
@@ -229,6 +229,9 @@ impl Reader<'_> {
                 *place = span;
             }
         }
+        wish.max_downtime = self.parsed(value, &path, "max_downtime");
+        self.word(value, &path, "on_unhealthy", &["keep"]);
+        wish.health = self.health(value.attr("health"), &path.clone().attribute("health"));
         wish.force_stop = value.attr("force_stop").as_bool().unwrap_or(false);
         let known = ["snapshots", "excluded-disks", "unused-disks", "pending-changes"];
         for loss in value.attr("accept_loss").as_list().into_iter().flatten().filter_map(Value::as_str) {
@@ -240,6 +243,25 @@ impl Reader<'_> {
             }
         }
         wish
+    }
+
+    fn health(&mut self, value: &Value, path: &AttributePath) -> Option<HealthWish> {
+        if value.is_null() || value.is_unknown() {
+            return None;
+        }
+        let deadline = self.parsed(value, path, "deadline").unwrap_or(Span::from_secs(300));
+        let tcp = text(value, "tcp");
+        let port = |address: &str| {
+            address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if tcp.as_deref().is_some_and(|address| !port(address)) {
+            self.diags.error_at(
+                path.clone().attribute("tcp"),
+                "Not an address",
+                "`host:port` is accepted: `10.1.2.3:443`.",
+            );
+        }
+        Some(HealthWish { agent: value.attr("agent").as_bool().unwrap_or(false), tcp, deadline })
     }
 
     fn tags(&mut self, value: &Value) -> Option<BTreeSet<String>> {

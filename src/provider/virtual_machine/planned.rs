@@ -132,12 +132,29 @@ fn migration(config: &Value, prior: &Value) -> Value {
         return config.clone();
     }
     let mut object = Object::default();
-    for name in ["method", "source", "force_stop", "accept_loss"] {
+    for name in ["method", "source", "force_stop", "accept_loss", "on_unhealthy"] {
         object.set(name, leaf(config.attr(name), prior.attr(name), Same::Exactly, || defaults::migration(name)));
     }
     for name in ["keep_source", "keep_archive", "shutdown_timeout"] {
         object.set(name, leaf(config.attr(name), prior.attr(name), Same::AsSpan, || defaults::migration(name)));
     }
+    let max_downtime = leaf(config.attr("max_downtime"), prior.attr("max_downtime"), Same::AsSpan, || Value::Null);
+    object.set("max_downtime", max_downtime);
+    object.set("health", health(config.attr("health"), prior.attr("health")));
+    object.done()
+}
+
+fn health(config: &Value, prior: &Value) -> Value {
+    if config.is_null() || config.is_unknown() {
+        return config.clone();
+    }
+    let mut object = Object::default();
+    object.set("tcp", config.attr("tcp").clone());
+    object.set("agent", leaf(config.attr("agent"), prior.attr("agent"), Same::Exactly, || defaults::health("agent")));
+    object.set(
+        "deadline",
+        leaf(config.attr("deadline"), prior.attr("deadline"), Same::AsSpan, || defaults::health("deadline")),
+    );
     object.done()
 }
 

@@ -109,6 +109,13 @@ fn hardware() -> Vec<Attribute> {
 }
 
 fn behaviour() -> Vec<Attribute> {
+    let health = vec![
+        default(Attribute::bool("agent"), "Whether the guest agent has to answer (false)."),
+        Attribute::string("tcp")
+            .optional()
+            .describe("`host:port` that has to take a connection, from where apply runs."),
+        default(Attribute::string("deadline"), "How long it may take (`5m`)."),
+    ];
     let migration = vec![
         default(Attribute::string("method"), "`backup-restore` (the default; the only one that works today)."),
         default(
@@ -122,6 +129,17 @@ fn behaviour() -> Vec<Attribute> {
             Attribute::bool("force_stop"),
             "Whether a guest that doesn't shut down in time is stopped hard (false).",
         ),
+        Attribute::string("max_downtime").optional().describe(
+            "Longest predicted downtime: a move that is predicted to take longer is refused before anything is touched.",
+        ),
+        default(
+            Attribute::string("on_unhealthy"),
+            "What happens when the target doesn't pass `health`: `keep` (default) leaves it running and the source fenced, for a \
+             person to look; nothing that may have accepted writes is removed.",
+        ),
+        Attribute::nested("health", NestingMode::Single, health)
+            .optional()
+            .describe("What the moved machine is asked before its source is retired."),
         Attribute::new("accept_loss", Type::set(Type::String)).optional().computed().describe(
             "What a move may drop: `snapshots`, `excluded-disks` (disks with `backup = false`), `unused-disks`, \
              `pending-changes`. Without it such a machine is not moved.",
@@ -216,8 +234,14 @@ pub(crate) mod defaults {
             "keep_source" | "keep_archive" => "7d".into(),
             "shutdown_timeout" => "10m".into(),
             "force_stop" => false.into(),
+            "on_unhealthy" => "keep".into(),
             _ => Value::Set(Vec::new()),
         }
+    }
+
+    /// Leaves of `migration.health`.
+    pub(crate) fn health(name: &str) -> Value {
+        if name == "deadline" { "5m".into() } else { false.into() }
     }
 
     /// Truth values at the top.
