@@ -6,6 +6,7 @@ use federation::placement::{ClusterFacts, Request, recheck};
 use federation::{ClusterName, Span};
 use proxmox::{Error, TaskFilter, Upid};
 
+use crate::births::Birth;
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::Guest;
@@ -47,8 +48,12 @@ impl Fleet {
         let overview = site.glance().await.map_err(|error| dark(&what, cluster, error))?;
         let unfinished = overview.operation(&key).is_some();
         if !unfinished {
+            self.none_elsewhere(site, &key, &what, deadline).await?;
+            if let Some(place) = self.made_already(site, spec, &what).await? {
+                let journal = new_journal(Kind::Create, spec, None, place, String::new());
+                return self.finish_create(site, &journal, spec, &what, deadline).await;
+            }
             self.still_fits(request, cluster, &what).await?;
-            self.name_is_free(spec, &what).await?;
         }
         if let Some(pool) = &spec.pool {
             self.ensure_pool(site, pool.as_str(), &what).await?;
@@ -59,6 +64,7 @@ impl Fleet {
         let to = Place { cluster: cluster.clone(), node, vmid };
         let mut journal = new_journal(Kind::Create, spec, None, to, uuid::Uuid::new_v4().to_string());
         journal.request = digest(request);
+        self.remember(spec, &journal);
         let mut made = None;
         if let Taken::Over(found) = self.take(site, &key, &journal, &what).await? {
             made = self.made_before(site, &found, &what, deadline).await?;
@@ -67,6 +73,7 @@ impl Fleet {
             }
             if made.is_some() {
                 journal = *found;
+                self.remember(spec, &journal);
             } else {
                 journal.epoch = found.epoch;
                 self.note(site, &key, &mut journal, &what).await?;
@@ -87,17 +94,41 @@ impl Fleet {
         Ok(outcome)
     }
 
-    /// Where an interrupted create of this machine stands, as far as clusters that answer tell: it is finished there.
-    pub async fn unfinished_create(&self, pool: &str, name: &str) -> Option<ClusterName> {
-        let key = create_pool(pool, name);
-        for site in self.sites() {
-            if let Ok(overview) = site.glance().await
-                && overview.operation(&key).is_some()
-            {
-                return Some(site.name.clone());
-            }
+    /// Notes in the working folder which machine is about to be ours. Without the note a create that is killed after its last
+    /// call is refused, with the import id.
+    fn remember(&self, spec: &VmSpec, journal: &Journal) {
+        let pool = spec.pool.as_ref().map_or("", |pool| pool.as_str());
+        let birth = Birth { uuid: journal.uuid.clone(), place: journal.to.clone() };
+        if let Err(error) = self.births().note(pool, spec.name.as_str(), &birth) {
+            tracing::warn!(machine = %spec.name, %error, "the working folder takes no note of what is made");
         }
-        None
+    }
+
+    /// A create of this name that was interrupted on another cluster, before facts changed the plan: it is given back where
+    /// it made nothing, else this one is refused.
+    async fn none_elsewhere(&self, site: &Site, key: &str, what: &str, deadline: Instant) -> Result<(), Failure> {
+        for other in self.sites().filter(|other| other.name != site.name) {
+            let Ok(overview) = other.glance().await else { continue };
+            let Some(found) = overview.operation(key) else { continue };
+            let claim = Journal { holder: Holder::me(), ..found };
+            let (journal, made) = match self.take(other, key, &claim, what).await? {
+                Taken::Over(journal) => (*journal.clone(), self.made_before(other, &journal, what, deadline).await?),
+                // Given back since we looked.
+                Taken::New => (claim, None),
+            };
+            if let Some(guest) = made {
+                let place = &guest.place;
+                return Err(Failure::new(what)
+                    .at(format!("{place}: an interrupted create made it there, and the plan has {}", site.name))
+                    .state("that machine exists and was never finished; nothing was touched by this run")
+                    .next(format!(
+                        "import it (id \"{}/{}\"), or remove it and apply again",
+                        place.cluster, place.vmid
+                    )));
+            }
+            self.give_back(other, key, journal.epoch).await.map_err(|error| dark(what, &other.name, error))?;
+        }
+        Ok(())
     }
 
     /// Asks again what siblings can't break by being half-done, before anything is touched.
@@ -109,23 +140,41 @@ impl Fleet {
         })
     }
 
-    /// Refuses a name that a machine of the pool has, on any cluster of the pool that answers.
-    async fn name_is_free(&self, spec: &VmSpec, what: &str) -> Result<(), Failure> {
+    /// Where the machine is already: this working folder made it, and was killed before state had it.
+    ///
+    /// # Errors
+    /// Any other machine of the pool with this name, on any cluster that answers.
+    async fn made_already(&self, here: &Site, spec: &VmSpec, what: &str) -> Result<Option<Place>, Failure> {
+        let pool = spec.pool.as_ref().map(|pool| pool.as_str());
+        let birth = self.births().of(pool.unwrap_or_default(), spec.name.as_str());
+        let mut ours = None;
+        if let Some(birth) = birth.filter(|birth| birth.place.cluster == here.name) {
+            let node = super::relocate::node_of(here, &birth.place).await;
+            match here.client.vm_config(&node, birth.place.vmid, false).await {
+                Ok(config) if config.uuid().is_some_and(|own| own.eq_ignore_ascii_case(&birth.uuid)) => {
+                    ours = Some(Place { node, ..birth.place });
+                }
+                Ok(_) => {}
+                Err(error) if error.is_not_found() || error.is_permission_denied() => {}
+                Err(error) => return Err(dark(what, &here.name, error)),
+            }
+        }
         for site in self.sites() {
             let Ok(overview) = site.overview(self.settings().fact_age.into()).await else { continue };
             let taken = overview.guests().find(|guest| {
-                let same_pool = guest.pool.as_deref() == spec.pool.as_ref().map(|pool| pool.as_str());
-                same_pool && !guest.template && guest.name.as_deref() == Some(spec.name.as_str())
+                let same_pool = guest.pool.as_deref() == pool;
+                let is_ours =
+                    ours.as_ref().is_some_and(|place| place.cluster == site.name && Some(place.vmid) == guest.vmid);
+                same_pool && !guest.template && guest.name.as_deref() == Some(spec.name.as_str()) && !is_ours
             });
             if let Some(vmid) = taken.and_then(|guest| guest.vmid) {
-                let place = format!("{}/{vmid}", site.name);
                 return Err(Failure::new(what)
                     .at(format!("cluster {}: guest {vmid} of the same pool has this name already", site.name))
                     .state("nothing was touched")
-                    .next(format!("import it (id \"{place}\"), or choose another name")));
+                    .next(format!("import it (id \"{}/{vmid}\"), or choose another name", site.name)));
             }
         }
-        Ok(())
+        Ok(ours)
     }
 
     /// Makes the PVE pool on first need, where the token may.
@@ -280,6 +329,7 @@ impl Fleet {
             }
             // Somebody else took the VMID between the look and the call.
             journal.to.vmid = self.pick_vmid(site, spec, what).await?;
+            self.remember(spec, journal);
             self.note(site, key, journal, what).await?;
         }
         Err(Failure::new(what)
@@ -383,6 +433,7 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         epoch: 0,
         holder: Holder::me(),
         at: 0,
+        transfer: None,
         archive: None,
         backup: None,
         cold: false,
@@ -390,6 +441,7 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         volumes: Vec::new(),
         restored: false,
         down_since: None,
+        restore_at: 0,
         taking_back: false,
         undo: Undo::default(),
     }

@@ -9,6 +9,7 @@ use proxmox::{Client, ClusterConnection, Limits};
 use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::audit::Audit;
+use crate::births::Births;
 use crate::enrolment::Rules;
 use crate::failure::Failure;
 use crate::site::Site;
@@ -61,6 +62,7 @@ pub struct Fleet {
     audit: Audit,
     /// Held for a look-up, never over an await.
     slots: std::sync::Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    births: Births,
 }
 
 impl Fleet {
@@ -103,6 +105,7 @@ impl Fleet {
             stop: watch::Sender::new(false),
             audit: Audit::default(),
             slots: std::sync::Mutex::default(),
+            births: Births::default(),
         })
     }
 
@@ -126,6 +129,17 @@ impl Fleet {
         };
         // Never closed, so there is always a place in the end.
         places.acquire_owned().await.ok()
+    }
+
+    /// Remembers in `folder` what creates have made, until state has it ([`Fleet::find`] is asked for it): a create that was
+    /// killed after its last call is known again. Without, such a create is refused with the import id.
+    #[must_use]
+    pub fn remembering_in(self, folder: std::path::PathBuf) -> Fleet {
+        Fleet { births: Births::in_folder(folder), ..self }
+    }
+
+    pub(crate) fn births(&self) -> &Births {
+        &self.births
     }
 
     /// What the provider block and its file declare: the first of the three layers, see [`Fleet::rules`].

@@ -114,14 +114,21 @@ enum Answer {
 
 impl Fleet {
     /// Finds a recorded machine.
+    ///
+    /// State may be older than the machine's last move: the run that moved it was killed before core stored its answer. So
+    /// where a move of ours has brought it counts as where it was recorded.
     pub async fn find(&self, record: &Record) -> Found {
+        // A record comes from state, so state has it.
+        let pool = record.pool.as_ref().map_or("", |pool| pool.as_str());
+        self.births().forget(pool, &record.name, &record.uuid);
         let Some(site) = self.site(record.cluster.as_str()) else {
             return Found::Unsure(format!("cluster {} has no connection in this configuration", record.cluster));
         };
-        if let Some(place) = live_elsewhere(site, record).await {
-            return self.at_target(record, &place).await;
+        if let Some(journal) = live_elsewhere(site, record).await {
+            return self.at_target(record, journal).await;
         }
         match site.ask(record.vmid, &record.node, &record.uuid, record.running).await {
+            Answer::Is(guest) if guest.is_retired() && guest.config.template() => self.moved_on(record, &guest).await,
             Answer::Is(guest) => Found::Here(guest),
             Answer::Silent(why) => Found::Unsure(why),
             Answer::IsNot => match site.is_another(record).await {
@@ -132,14 +139,30 @@ impl Fleet {
     }
 
     /// Its own move went past "live": the target is the machine, whatever state still says.
-    async fn at_target(&self, record: &Record, place: &Place) -> Found {
+    async fn at_target(&self, record: &Record, journal: Journal) -> Found {
+        let place = journal.to.clone();
         let Some(site) = self.site(place.cluster.as_str()) else {
             return Found::Unsure(format!("it moved to {}, which has no connection here", place.cluster));
         };
         match site.ask(place.vmid, &place.node, &record.uuid, record.running).await {
-            Answer::Is(guest) => Found::Here(guest),
+            Answer::Is(mut guest) => {
+                // The source's journal is the one that is kept; the target's is a copy.
+                guest.operation = Some(journal);
+                Found::Here(guest)
+            }
             Answer::IsNot => Found::Unsure(format!("its move to {place} went past \"live\", but it is not there")),
             Answer::Silent(why) => Found::Unsure(format!("its move to {place} went past \"live\": {why}")),
+        }
+    }
+
+    /// What stands where it was recorded is the fenced source of a move that is done: the machine is where that went.
+    async fn moved_on(&self, record: &Record, retired: &Guest) -> Found {
+        match self.search(record).await {
+            Found::Gone => Found::Unsure(format!(
+                "it was moved away from {} and is nowhere; a retired copy is left there (import id {}/{})",
+                retired.place, retired.place.cluster, retired.place.vmid
+            )),
+            found => found,
         }
     }
 
@@ -223,11 +246,11 @@ impl Fleet {
     }
 }
 
-/// Where the machine is according to an operation of its own that went past "live".
-async fn live_elsewhere(site: &Site, record: &Record) -> Option<Place> {
+/// The machine's own move, if that went past "live".
+async fn live_elsewhere(site: &Site, record: &Record) -> Option<Journal> {
     let overview = site.glance().await.ok()?;
     let journal = overview.operation(&move_pool(&record.uuid))?;
-    (journal.is_live() && journal.to.cluster != record.cluster).then_some(journal.to)
+    (journal.is_live() && journal.to.cluster != record.cluster).then_some(journal)
 }
 
 fn looks_like(guest: &Resource, record: &Record) -> bool {
@@ -235,7 +258,8 @@ fn looks_like(guest: &Resource, record: &Record) -> bool {
 }
 
 /// Whether what was found elsewhere may be taken for the machine (design §5): everybody answered, exactly one guest has the
-/// UUID, it runs, and it is neither part of an operation nor retired nor a template.
+/// UUID, it runs, and it is neither part of an operation nor retired nor a template. What a move of ours has brought from
+/// the recorded place is the machine, running or not.
 fn adopt(record: &Record, mut found: Vec<Guest>, unseen: Vec<String>) -> Found {
     if !unseen.is_empty() {
         return Found::Unsure(format!(
@@ -251,8 +275,21 @@ fn adopt(record: &Record, mut found: Vec<Guest>, unseen: Vec<String>) -> Found {
             && !guest.config.template()
             && guest.mark.op.is_none()
     };
+    let ours = |guest: &Guest| {
+        let from =
+            guest.mark.from.as_ref().is_some_and(|from| (&from.cluster, from.vmid) == (&record.cluster, record.vmid));
+        let moving = guest.operation.as_ref().is_some_and(|journal| {
+            let from =
+                journal.from.as_ref().is_some_and(|from| (&from.cluster, from.vmid) == (&record.cluster, record.vmid));
+            from && journal.is_live()
+                && journal.to.cluster == guest.place.cluster
+                && journal.to.vmid == guest.place.vmid
+        });
+        !guest.is_retired() && !guest.config.template() && (moving || (from && guest.operation.is_none()))
+    };
     match found.as_slice() {
         [] => Found::Gone,
+        [one] if ours(one) => Found::Here(Box::new(found.remove(0))),
         [one] if sound(one) => Found::Elsewhere(Box::new(found.remove(0))),
         copies => {
             let lines: Vec<String> = copies

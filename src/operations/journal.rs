@@ -101,6 +101,9 @@ pub struct Journal {
     pub holder: Holder,
     /// When this was written, in seconds since 1970 by the cluster's clock.
     pub at: i64,
+    /// The transfer storage of a move, by its name on the source and on the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<(String, String)>,
     /// The archive of a move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
@@ -116,12 +119,15 @@ pub struct Journal {
     /// Volumes that our restore made: the only ones that may be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// The virtual machine on the target is ours: our restore's task is known.
+    /// Our restore may have been started on the target.
     #[serde(default)]
     pub restored: bool,
     /// When the source was told to shut down: seconds since 1970 by its clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_since: Option<i64>,
+    /// The target's clock just before that, in seconds since 1970: older tasks of its VMID are not ours.
+    #[serde(default)]
+    pub restore_at: i64,
     /// It is being taken back: whoever takes over goes on with that.
     #[serde(default)]
     pub taking_back: bool,
@@ -203,6 +209,7 @@ pub(crate) mod tests {
             epoch: 0,
             holder: Holder::me(),
             at: 1_700_000_000,
+            transfer: Some(("nfs".into(), "nfs".into())),
             archive: Some("nfs:backup/x".into()),
             backup: None,
             cold: true,
@@ -210,6 +217,7 @@ pub(crate) mod tests {
             volumes: vec!["ceph:vm-100-disk-0".into()],
             restored: false,
             down_since: None,
+            restore_at: 0,
             taking_back: false,
             undo: Undo { onboot: true, running: true, protection: false, ha: None },
         }

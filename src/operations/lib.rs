@@ -9,6 +9,7 @@
 //! call is an operation with a journal on the clusters (`operation.rs`, `journal.rs`), so that the next process knows.
 
 mod audit;
+mod births;
 mod create;
 mod destroy;
 mod enrolment;
@@ -32,7 +33,7 @@ pub use failure::{Failure, FailureKind, Parts};
 pub use fleet::{Fleet, Settings};
 pub use guest::{Found, Guest, Record, RetiredCopy};
 pub use journal::{Holder, Journal, Kind, Place, Undo};
-pub use notes::{Copy, Kept, Mark, Retired};
+pub use notes::{Copy, Kept, Mark, Origin, Retired};
 pub use process::Process;
 pub use relocate::Finding;
 pub use site::{Overview, Site};

@@ -15,6 +15,9 @@ pub struct Mark {
     /// Fenced sources of this machine's moves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<Copy>,
+    /// Where its last move brought it from: what a state that the move's end did not reach still says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Origin>,
     /// Archives of this machine's moves that are kept for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archives: Vec<Kept>,
@@ -29,6 +32,15 @@ pub struct Retired {
     pub to: ClusterName,
     /// When it expires: seconds since 1970 by the cluster's clock.
     pub until: i64,
+}
+
+/// Where a move began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its VMID there.
+    pub vmid: u32,
 }
 
 /// A fenced source of a move.

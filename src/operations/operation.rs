@@ -6,6 +6,9 @@ use crate::fleet::Fleet;
 use crate::journal::{Holder, Journal, OPERATIONS};
 use crate::site::Site;
 
+/// How often a journal is written again whose answer was lost.
+const NOTE_TRIES: u32 = 2;
+
 /// What came of taking an operation.
 pub(crate) enum Taken {
     /// It is ours, from the start.
@@ -128,7 +131,18 @@ impl Fleet {
     /// What Proxmox VE said; the operation goes no further then.
     pub(crate) async fn note(&self, site: &Site, pool: &str, journal: &mut Journal, what: &str) -> Result<(), Failure> {
         journal.at = site.now();
-        site.client.update_pool(pool, &journal.write()).await.map_err(|error| {
+        let mut written = site.client.update_pool(pool, &journal.write()).await;
+        for _ in 0..NOTE_TRIES {
+            match &written {
+                // Writing the same comment again is writing it once.
+                Err(error) if error.is_ambiguous() => {
+                    written = site.client.update_pool(pool, &journal.write()).await;
+                }
+                _ => break,
+            }
+        }
+        site.changed().await;
+        written.map_err(|error| {
             Failure::new(what)
                 .at(format!("cluster {}: the journal in pool {pool} can't be written", site.name))
                 .said(error)

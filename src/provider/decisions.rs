@@ -36,7 +36,7 @@ pub(crate) struct Decisions {
 impl Decisions {
     /// The journal in `${TF_DATA_DIR:-.terraform}/moxxie`. Nothing is made before the first entry.
     pub(crate) fn here() -> Decisions {
-        Decisions { folder: data_dir().join("moxxie"), run: Process::parent().short() }
+        Decisions { folder: folder(), run: Process::parent().short() }
     }
 
     #[cfg(test)]
@@ -131,6 +131,11 @@ pub(crate) fn workspace() -> String {
     let chosen = || fs::read_to_string(data_dir().join("environment")).ok();
     let name = set.or_else(chosen).unwrap_or_default();
     if name.trim().is_empty() { "default".to_owned() } else { name.trim().to_owned() }
+}
+
+/// Where this working folder keeps what is not state: `${TF_DATA_DIR:-.terraform}/moxxie`.
+pub(crate) fn folder() -> PathBuf {
+    data_dir().join("moxxie")
 }
 
 fn data_dir() -> PathBuf {

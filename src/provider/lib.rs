@@ -100,7 +100,8 @@ impl Provider for Moxxie {
         let plan_identity = block.plan_id.clone().or_else(|| block.inventory.as_deref().map(digest));
         let settings = Settings { lease: block.lease, concurrency: block.concurrency, ..Settings::default() };
         let fleet = match Fleet::new(block.connections, block.federation, settings) {
-            Ok(fleet) => fleet,
+            Ok(fleet) if req.reattach => fleet,
+            Ok(fleet) => fleet.remembering_in(decisions::folder()),
             Err(failures) => {
                 failures.iter().for_each(|failure| report(failure, diags));
                 return;

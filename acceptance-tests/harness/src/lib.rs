@@ -2,9 +2,11 @@
 //!
 //! Must not know how the provider works: it sees the CLI, the files it writes, and the simulated clusters.
 mod cli;
+mod crash;
 mod workspace;
 mod world;
 
 pub use cli::{Cli, Kind, clis, on_path};
+pub use crash::{Killed, kill_providers, wait_for};
 pub use workspace::{Run, Workspace};
 pub use world::SimulatedWorld;

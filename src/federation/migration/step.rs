@@ -120,7 +120,7 @@ pub const STEPS: &[StepInfo] = &[
     },
     StepInfo {
         step: Step::Commit,
-        does: "set onboot and protection as wished, take the operation's mark off the notes, record copy and archive there",
+        does: "set onboot and protection as the source had them, take the operation's mark off the notes, record copy and archive there",
         undoes: None,
         recognised: "the target's notes carry no mark of the operation",
     },
@@ -132,7 +132,7 @@ pub const STEPS: &[StepInfo] = &[
     },
     StepInfo {
         step: Step::Release,
-        does: "delete both operation pools, the target's first",
+        does: "delete both operation pools, the source's first",
         undoes: None,
         recognised: "neither cluster has a pool of this operation",
     },

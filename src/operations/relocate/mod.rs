@@ -38,7 +38,7 @@ use crate::create::{Outcome, dark, new_journal, pick_node};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::{Found, Guest, Record};
-use crate::journal::{Holder, Journal, Kind, Place, Undo, move_pool};
+use crate::journal::{Journal, Kind, Place, Undo, move_pool};
 use crate::operation::Taken;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
@@ -165,6 +165,7 @@ impl Fleet {
             protection: guest.protection(),
             ha: passed.ha_state.clone(),
         };
+        journal.transfer = Some(passed.transfer.clone());
         let pool = move_pool(&guest.uuid);
         if let Taken::Over(_) = self.take(&from_site, &pool, &journal, what).await? {
             // Somebody began and died since we looked: what it did is taken back by the next apply, which sees it.
@@ -221,24 +222,28 @@ impl Fleet {
         let source = self.need(from.cluster.as_str(), what)?.clone();
         let target = self.need(found.to.cluster.as_str(), what)?.clone();
         let pool = move_pool(&found.uuid);
-        let journal = match self.adopt(&source, &pool, what).await? {
-            Some(journal) => journal,
-            // Its pool was removed by hand: the target's journal is all there is, and stands for both.
-            None => {
-                let journal = Journal { holder: Holder::me(), ..found };
-                self.take(&source, &pool, &journal, what).await?;
-                journal
-            }
+        let Some(mut journal) = self.adopt(&source, &pool, what).await? else {
+            return self.released(&target, found, what).await;
         };
+        // A machine may have changed its node since.
+        if let Some(from) = journal.from.as_mut() {
+            from.node = node_of(&source, from).await;
+        }
+        journal.to.node = node_of(&target, &journal.to).await;
         // Live on either side is live: it is written to both before anything depends on it.
         let there = target.client.pool(&pool).await.map_err(|error| dark(what, &target.name, error))?;
-        let target_journal = there.and_then(|pool| Journal::read(&pool.comment?));
-        let facts = target.take_facts(self.settings().fact_age.into()).await;
+        if let Some(theirs) = there.and_then(|pool| Journal::read(&pool.comment?)).filter(Journal::is_live) {
+            journal.step = journal.step.max(theirs.step);
+        }
+        let transfer = match journal.transfer.clone() {
+            Some(transfer) => transfer,
+            None => preflight::transfer_of(self, &source, &target, what).await?,
+        };
         let mut moving = Move {
             fleet: self,
             spec,
-            resolved: self.resolve(spec, &found_cluster(&journal), &facts, what)?,
-            transfer: preflight::transfer_of(self, &source, &target, what).await?,
+            resolved: Resolved::default(),
+            transfer,
             path: self.path(&from.cluster, &journal.to.cluster),
             source,
             target,
@@ -254,15 +259,43 @@ impl Fleet {
             downtime: None,
         };
         moving.take_path().await;
-        if let Some(theirs) = target_journal.filter(Journal::is_live) {
-            moving.journal.step = moving.journal.step.max(theirs.step);
-        }
         let wanted = wish.is_some_and(|wish| *wish == moving.journal.to.cluster);
-        let guest = match moving.way(wanted).await? {
-            Way::Forward => moving.run().await?,
+        let way = moving.way(wanted).await?;
+        if way == Way::Forward && !moving.journal.is_live() {
+            let facts = moving.target.take_facts(self.settings().fact_age.into()).await;
+            moving.resolved = self.resolve(spec, &moving.target.name, &facts, what)?;
+        }
+        let guest = match way {
+            Way::Forward => {
+                moving.tasks_end_on_both().await?;
+                moving.run().await?
+            }
             Way::Back => moving.take_back().await?,
         };
         Ok(Outcome { guest, warnings: moving.warnings })
+    }
+
+    /// The source's pool of the operation is gone: it was given back there, or removed by hand. Of a move that went past
+    /// "live" only the target's is left; else another run came to its end since we looked.
+    async fn released(&self, target: &Arc<Site>, found: Journal, what: &str) -> Result<Outcome, Failure> {
+        let pool = move_pool(&found.uuid);
+        let there = target.client.pool(&pool).await.map_err(|error| dark(what, &target.name, error))?;
+        let journal = there.and_then(|pool| Journal::read(&pool.comment?));
+        let Some(journal) = journal.filter(|journal| journal.op == found.op && journal.is_live()) else {
+            return Err(Failure::stale(what, "another run brought its operation to an end meanwhile"));
+        };
+        self.give_back(target, &pool, journal.epoch).await.map_err(|error| {
+            Failure::new(what)
+                .at(format!("cluster {}: the operation can't be given back", target.name))
+                .said(error)
+                .next("apply again")
+        })?;
+        let to = &journal.to;
+        let node = node_of(target, to).await;
+        let guest = target.guest_now(&node, to.vmid).await.map_err(|error| {
+            Failure::new(what).at(to.to_string()).said(error).state("the move is done").next("plan again")
+        })?;
+        Ok(Outcome { guest, warnings: Vec::new() })
     }
 
     /// The declared path, or the defaults.
@@ -271,8 +304,11 @@ impl Fleet {
     }
 }
 
-fn found_cluster(journal: &Journal) -> ClusterName {
-    journal.to.cluster.clone()
+/// The node that a guest is on now, as far as the cluster tells; else where it was.
+pub(crate) async fn node_of(site: &Site, place: &Place) -> String {
+    let overview = site.fresh().await.ok();
+    let node = overview.and_then(|overview| overview.guest(place.vmid)?.node.clone());
+    node.unwrap_or_else(|| place.node.clone())
 }
 
 /// The node of the plan is the user's wish only where it differs from where the machine is: a known node is the source's.
@@ -343,15 +379,42 @@ impl Move<'_> {
     /// Writes the next step, before its calls. "Live" is written on both clusters, the source's first: whoever finds it on
     /// either side goes forward.
     async fn advance(&mut self, next: Step) -> Result<(), Failure> {
+        if next == Step::Release {
+            self.journal.step = next;
+            return Ok(());
+        }
+        let before = self.journal.clone();
         self.journal.step = next;
         self.journal.upid = None;
-        self.write().await
+        let written = self.write().await;
+        if written.is_err() && next == Step::Live && !self.may_be_live().await {
+            // Not written for sure: the first half still holds.
+            self.journal = before;
+        }
+        written
     }
 
-    /// Writes the journal on the source.
+    /// Whether "live" may stand on the source although writing it failed: it does, or nobody can tell.
+    async fn may_be_live(&self) -> bool {
+        match self.source.client.pool(&self.pool).await {
+            Ok(Some(pool)) => {
+                pool.comment.and_then(|comment| Journal::read(&comment)).is_none_or(|found| found.is_live())
+            }
+            Ok(None) | Err(_) => true,
+        }
+    }
+
+    /// Writes the journal on the source, unless somebody else has taken the operation over: a holder that slept through its
+    /// lease goes no further.
     pub(crate) async fn write(&mut self) -> Result<(), Failure> {
-        if self.journal.step == Step::Release {
-            return Ok(());
+        let there = self.source.client.pool(&self.pool).await;
+        let there = there.map_err(|error| self.at(&self.from(), "the journal can't be read", error))?;
+        let found = there.and_then(|pool| Journal::read(&pool.comment?));
+        if found.as_ref().is_none_or(|found| found.op != self.journal.op || found.epoch > self.journal.epoch) {
+            let by = found.map_or_else(|| "nobody any more".to_owned(), |found| found.holder.run.clone());
+            let mut failure = Failure::new(&self.what).at(format!("operation {} is held by {by}", self.journal.op));
+            failure.kind = FailureKind::Interrupted;
+            return Err(failure.state("it was taken over from this run, which goes no further").next("plan again"));
         }
         self.fleet.note(&self.source, &self.pool, &mut self.journal, &self.what).await
     }

@@ -8,7 +8,7 @@ use super::{Move, archive, verify};
 use crate::failure::Failure;
 use crate::guest::rfc3339;
 use crate::journal::Place;
-use crate::notes::{self, Copy, Kept, Mark, Retired};
+use crate::notes::{self, Copy, Kept, Mark, Origin, Retired};
 use crate::operation::Taken;
 use crate::site::Site;
 use crate::spec::Source;
@@ -192,12 +192,7 @@ impl Move<'_> {
         if config.template() && status.status == "stopped" {
             return self.nobody_started_it(&from).await;
         }
-        // Merely pending: somebody started the source since the backup, and it has the newer data.
-        let _ = self
-            .source
-            .client
-            .set_config(&from.node, from.vmid, Params::new().set("revert", "template,protection"), None)
-            .await;
+        // Merely pending: somebody started the source since the backup, and it has the newer data. The undo reverts it.
         Err(Failure::new(&self.what)
             .at(format!("{from}: somebody started the machine after its final backup"))
             .state("the source has the newer data")
@@ -256,13 +251,13 @@ impl Move<'_> {
 
     async fn restore(&mut self) -> Result<(), Failure> {
         let to = self.journal.to.clone();
-        if let Some(upid) = self.restore_under_way(&to).await? {
-            self.journal.restored = true;
+        if let Some(upid) = self.our_restore(&to).await? {
             self.wait_target(&upid).await?;
             return self.restored(&to, &upid).await;
         }
         let params = self.restore_params(&to).await?;
         self.journal.restored = true;
+        self.journal.restore_at = self.target.now();
         self.write().await?;
         let upid = match self.target.client.restore_vm(&to.node, params).await {
             Ok(upid) => upid,
@@ -278,23 +273,33 @@ impl Move<'_> {
         self.restored(&to, &upid).await
     }
 
-    /// Our restore, if it was started before: its UPID from the journal, or the only restore of this VMID since.
-    async fn restore_under_way(&self, to: &Place) -> Result<Option<Upid>, Failure> {
-        if let Some(upid) = self.journal.upid.as_deref().and_then(|text| text.parse().ok()) {
-            return Ok(Some(upid));
-        }
+    /// Our restore, if it was started: its UPID from the journal, else the newest restore of this VMID since the journal said
+    /// that we would start one, unless its log names another archive.
+    pub(super) async fn our_restore(&self, to: &Place) -> Result<Option<Upid>, Failure> {
         if !self.journal.restored {
             return Ok(None);
+        }
+        let noted = self.journal.upid.as_deref().and_then(|text| text.parse::<Upid>().ok());
+        if let Some(upid) = noted.filter(|upid| upid.kind == "qmrestore") {
+            return Ok(Some(upid));
         }
         let filter = TaskFilter {
             vmid: Some(to.vmid),
             kind: Some("qmrestore".into()),
-            since: Some(self.journal.at),
+            since: Some(self.journal.restore_at),
             ..TaskFilter::default()
         };
         let tasks = self.target.client.find_tasks(&to.node, &filter).await;
         let tasks = tasks.map_err(|error| self.at(to, "the node's tasks can't be read", error))?;
-        Ok(tasks.into_iter().map(|task| task.upid).max_by_key(|upid| upid.starttime))
+        let Some(upid) = tasks.into_iter().map(|task| task.upid).max_by_key(|upid| upid.starttime) else {
+            return Ok(None);
+        };
+        let log = self.target.client.task_log_all(&upid).await;
+        let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
+        let file = self.archive_on_target()?;
+        let file = file.rsplit('/').next().unwrap_or_default();
+        let other = log.iter().any(|line| line.starts_with("restore ") && !line.contains(file));
+        Ok((!other).then_some(upid))
     }
 
     /// Notes which volumes our restore made: the only ones that may ever be removed.
@@ -338,8 +343,16 @@ impl Move<'_> {
     }
 
     async fn verify(&mut self) -> Result<(), Failure> {
-        let to = self.journal.to.clone();
+        let (to, from) = (self.journal.to.clone(), self.from());
         let source = self.source_config(true).await?;
+        let status = self.source.client.vm_status(&from.node, from.vmid).await;
+        let status = status.map_err(|error| self.at(&from, "its status can't be read", error))?;
+        if !source.template() || status.status != "stopped" {
+            return Err(Failure::new(&self.what)
+                .at(format!("{from}: somebody took the fence off the source"))
+                .state("the source may have the newer data")
+                .next("keep hands off the machine, and apply again"));
+        }
         let target = self.target.client.vm_config(&to.node, to.vmid, true).await;
         let target = target.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
         let differences = verify::differences(&source, &target, &self.journal.volumes);
@@ -380,7 +393,8 @@ impl Move<'_> {
             let set = self.target.client.set_config(&to.node, to.vmid, params, config.digest()).await;
             set.map_err(|error| self.at(&to, "its links can't be set up", error))?;
         }
-        if self.spec.started {
+        // As the source ran: what else is wished comes after the move.
+        if self.journal.undo.running || self.spec.started {
             let status = self.target.client.vm_status(&to.node, to.vmid).await;
             let status = status.map_err(|error| self.at(&to, "its status can't be read", error))?;
             if status.status != "running" {
@@ -431,6 +445,7 @@ impl Move<'_> {
         let config = config.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
         let (text, mut mark) = notes::split(config.description().unwrap_or_default());
         mark.op = None;
+        mark.from = Some(Origin { cluster: from.cluster.clone(), vmid: from.vmid });
         let now = self.target.now();
         if let Some(until) = self.keep_source(now) {
             mark.copies.retain(|copy| (&copy.cluster, copy.vmid) != (&from.cluster, from.vmid));
@@ -441,9 +456,10 @@ impl Move<'_> {
             mark.archives.retain(|kept| kept.volid != volid);
             mark.archives.push(Kept { volid, until });
         }
+        // As the source was before it was fenced.
         let params = Params::new()
-            .flag("onboot", self.spec.on_boot)
-            .flag("protection", self.spec.protection)
+            .flag("onboot", self.journal.undo.onboot)
+            .flag("protection", self.journal.undo.protection)
             .set("description", notes::join(&text, &mark));
         let set = self.target.client.set_config(&to.node, to.vmid, params, config.digest()).await;
         set.map_err(|error| self.at(&to, "onboot, protection and notes can't be set", error))?;
@@ -526,9 +542,9 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// Gives the operation back, the target's side first: while the source's is there, the next run finds it.
+    /// Gives the operation back, the source's side first: while the target's is there, whoever looks at the machine finds it.
     async fn release(&mut self) -> Result<(), Failure> {
-        for (site, place) in [(&self.target, &self.journal.to), (&self.source, &self.from())] {
+        for (site, place) in [(&self.source, &self.from()), (&self.target, &self.journal.to)] {
             let given = self.fleet.give_back(site, &self.pool, self.journal.epoch).await;
             given.map_err(|error| self.at(place, "the operation can't be given back", error))?;
         }

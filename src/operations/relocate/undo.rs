@@ -54,6 +54,12 @@ impl Move<'_> {
         self.source.guest_now(&from.node, from.vmid).await.map_err(|error| self.at(&from, "it can't be read", error))
     }
 
+    /// Waits for what an earlier run started and left running.
+    pub(super) async fn tasks_end_on_both(&self) -> Result<(), Failure> {
+        self.tasks_end(&self.source, &self.from()).await?;
+        self.tasks_end(&self.target, &self.journal.to).await
+    }
+
     /// Waits for tasks of a VMID that still run: an earlier run started them.
     async fn tasks_end(&self, site: &crate::site::Site, place: &Place) -> Result<(), Failure> {
         let filter =
@@ -73,6 +79,10 @@ impl Move<'_> {
 
     /// Removes what our restore made on the target, and nothing else (design §6, ownership).
     async fn remove_target(&mut self, to: &Place) -> Result<(), Failure> {
+        let Some(restore) = self.our_restore(to).await? else { return Ok(()) };
+        let log = self.target.client.task_log_all(&restore).await;
+        let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
+        self.journal.volumes = archive::new_volumes(&log);
         let config = match self.target.client.vm_config(&to.node, to.vmid, true).await {
             Ok(config) => config,
             // Nobody with a right to this VMID sees it: it never came into the pool, or it is gone.
@@ -92,15 +102,12 @@ impl Move<'_> {
                 .at(format!("{to}: this guest is not of operation {}", self.journal.op))
                 .next("look at it; remove what is left of the move by hand"));
         }
-        if self.journal.volumes.is_empty() {
-            self.journal.volumes = self.volumes_from_log(to).await?;
-        }
         if let Some(foreign) = volumes.iter().find(|volume| !self.journal.volumes.contains(volume)) {
             return Err(Failure::new(&self.what)
                 .at(format!(
                     "{to}: it holds {foreign}, which our restore did not make; removing the guest would free it"
                 ))
-                .next("detach that volume from the guest by hand without freeing it, and apply again"));
+                .next("give that volume back to its own guest by hand, without freeing it, and apply again"));
         }
         if let Err(error) = self.delete_target(to, config.protection()).await? {
             // A failed restore is in no pool yet, so a token with rights on the pool alone can't remove it
@@ -136,18 +143,6 @@ impl Move<'_> {
         Ok(Ok(()))
     }
 
-    /// The volumes that our restores of this VMID logged: a run that died before it could note them left them to the log.
-    async fn volumes_from_log(&self, to: &Place) -> Result<Vec<String>, Failure> {
-        let filter = TaskFilter { vmid: Some(to.vmid), kind: Some("qmrestore".into()), ..TaskFilter::default() };
-        let tasks = self.target.client.find_tasks(&to.node, &filter).await;
-        let tasks = tasks.map_err(|error| self.at(to, "the node's tasks can't be read", error))?;
-        let Some(last) = tasks.iter().map(|task| &task.upid).max_by_key(|upid| upid.starttime) else {
-            return Ok(Vec::new());
-        };
-        let log = self.target.client.task_log_all(last).await;
-        log.map(|log| archive::new_volumes(&log)).map_err(|error| self.at(to, "the restore's log can't be read", error))
-    }
-
     /// Volumes of ours that are in no configuration: a restore that failed late leaves them (`pve-behaviour.md` §7).
     async fn remove_volumes(&self, to: &Place) -> Result<(), Failure> {
         for volid in &self.journal.volumes {
@@ -169,10 +164,14 @@ impl Move<'_> {
     /// Puts the source back: unfenced, as protected as before, starting with its node as before, and running as before.
     async fn restore_source(&mut self, from: &Place) -> Result<(), Failure> {
         let undo = self.journal.undo.clone();
+        self.revert_fence(from).await?;
         let config = self.source_config(true).await?;
         let mut params = Params::new();
         if config.template() {
-            params = params.flag("protection", undo.protection).set("delete", "template");
+            params = params.set("delete", "template");
+        }
+        if config.protection() != undo.protection {
+            params = params.flag("protection", undo.protection);
         }
         if config.onboot() != undo.onboot {
             params = params.flag("onboot", undo.onboot);
@@ -193,6 +192,18 @@ impl Move<'_> {
             set.map_err(|error| self.at(from, "its HA state can't be set back", error))?;
         }
         Ok(())
+    }
+
+    /// A fence that came while the source ran waits for its next stop: it must not come into force then.
+    async fn revert_fence(&self, from: &Place) -> Result<(), Failure> {
+        let pending = self.source.client.vm_pending(&from.node, from.vmid).await;
+        let pending = pending.map_err(|error| self.at(from, "its pending changes can't be read", error))?;
+        if !pending.iter().any(|one| one.is_pending() && one.key == "template") {
+            return Ok(());
+        }
+        let revert = Params::new().set("revert", "template");
+        let reverted = self.source.client.set_config(&from.node, from.vmid, revert, None).await;
+        reverted.map_err(|error| self.at(from, "the pending fence can't be reverted", error))
     }
 
     async fn give_both_back(&mut self) -> Result<(), Failure> {

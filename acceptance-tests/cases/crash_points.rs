@@ -1,0 +1,166 @@
+//! A move survives `kill -9`: the provider is killed at its API calls in turn, each done and lost, and applies go on.
+mod moving;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
+use moving::{FROM, GONE, KEPT, Machine, NAME, TO, Watch};
+use simulator::{Action, Rule};
+
+/// Fewest points of all moves together.
+const FEWEST: usize = 250;
+/// Most applies until everything is settled.
+const APPLIES: u32 = 3;
+/// Of the calls that change nothing, every third is a point.
+const READS: usize = 3;
+/// Runs at once: each is a CLI and a provider.
+const AT_ONCE: usize = 2;
+
+/// A way to move.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    name: &'static str,
+    migration: &'static str,
+    /// Whose token.
+    role: &'static str,
+    /// The restore fails in the run that is killed, so that what is killed is the undo.
+    restore_fails: bool,
+}
+
+const WAYS: [Way; 3] = [
+    Way { name: "source deleted", migration: GONE, role: "app", restore_fails: false },
+    Way { name: "source and archive kept", migration: KEPT, role: "app", restore_fails: false },
+    // A failed restore is in no pool, so that a token with rights on the pool alone may not remove it.
+    Way { name: "taken back", migration: GONE, role: "platform", restore_fails: true },
+];
+
+impl Way {
+    fn begin(self, world: &SimulatedWorld) {
+        if self.restore_fails {
+            let failing = Action::FailTask { message: "command 'vma extract' failed: exit code 1".into(), late: false };
+            world.fault(Rule::on("POST", "/nodes/*/qemu", failing).cluster(TO));
+        }
+    }
+}
+
+/// Where the provider is killed.
+#[derive(Debug, Clone)]
+struct Point {
+    way: Way,
+    call: u64,
+    executed: bool,
+}
+
+const APPLY: [&str; 3] = ["apply", "-input=false", "-auto-approve"];
+
+/// The points of a way: every write, and some reads, from shortly before the first write to the end.
+fn points(machine: &Machine, cli: &Cli, way: Way) -> Vec<Point> {
+    let world = machine.world();
+    let workspace = machine.moving(&world, cli, way.role, way.migration);
+    let _watch = Watch::over(&world, machine);
+    way.begin(&world);
+    world.clear_requests();
+    workspace.apply().expect(if way.restore_fails { 1 } else { 0 });
+    let calls = world.requests();
+    let is_write = |n: &usize| calls[*n].method != "GET";
+    let first = (0..calls.len()).find(is_write).expect("a move writes");
+    let after = if way.restore_fails {
+        // Up to the restore it is as in the other ways.
+        (0..calls.len()).rfind(|n| calls[*n].method == "POST" && calls[*n].path.ends_with("/qemu")).unwrap_or(first)
+    } else {
+        first.saturating_sub(2)
+    };
+    let chosen = (after..calls.len()).filter(|n| is_write(n) || n % READS == 0);
+    chosen.flat_map(|n| [true, false].map(|executed| Point { way, call: n as u64 + 1, executed })).collect()
+}
+
+fn hold(machine: &Machine, cli: &Cli, point: &Point) -> Result<(), String> {
+    let world = machine.world();
+    let before = world.vm(FROM, NAME);
+    let workspace = machine.moving(&world, cli, point.way.role, point.way.migration);
+    let watch = Watch::over(&world, machine);
+    point.way.begin(&world);
+    let killed = workspace.killed_at(&world, &APPLY, point.call, point.executed, || watch.look("the kill"));
+    let at = match &killed {
+        Killed::At(hit) => format!("{} {} {}", hit.call.cluster, hit.call.method, hit.call.path),
+        Killed::Never => "never".into(),
+    };
+    world.clear_faults();
+    watch.begin(&world);
+    let uuid = machine.uuid();
+    let (written, held) = (world.newest_written(&uuid), world.newest_held(&uuid));
+    let running = world.running_copies(&uuid).len();
+    let mut wrong = Vec::new();
+    if written != held {
+        wrong.push(format!("record {written} is nowhere, the newest is {held}"));
+    }
+    if running > 1 {
+        wrong.push(format!("{running} copies run"));
+    }
+    wrong.extend(converge(&workspace));
+    wrong.extend(machine.settled_on(&world, &before, TO, written, point.way.migration == KEPT));
+    wrong.extend(watch.wrongs());
+    if wrong.is_empty() { Ok(()) } else { Err(format!("killed at {at}: {}", wrong.join("\n    "))) }
+}
+
+/// Plans and applies until a plan is empty. What unfinished business is must show in each plan before.
+fn converge(workspace: &Workspace) -> Vec<String> {
+    let (mut wrong, mut failed) = (Vec::new(), Vec::new());
+    for applies in 0..=APPLIES {
+        let plan = workspace.plan_to("next.tfplan");
+        match plan.code {
+            0 => return wrong,
+            2 if applies < APPLIES => {
+                let shown = plan.flat();
+                if !shown.contains("operation") && !shown.contains(&format!("{FROM:?} -> {TO:?}")) {
+                    wrong.push(format!("the plan shows neither the operation nor the move: {shown}"));
+                }
+                let apply = workspace.apply_plan("next.tfplan");
+                if apply.code != 0 {
+                    failed.push(apply.flat());
+                }
+            }
+            code => wrong.push(format!("plan exits with {code} after {applies} applies: {}", plan.flat())),
+        }
+    }
+    // A failed apply is no fault where the next one converges.
+    wrong.extend(failed);
+    wrong
+}
+
+#[test]
+fn crash_points() {
+    let all = clis();
+    let clis = if std::env::var_os("MOXXIE_ACC_ALL").is_some() { &all[..] } else { &all[..1] };
+    for cli in clis {
+        let machine = Machine::made_by(cli);
+        let only = std::env::var("MOXXIE_ACC_WAY").ok();
+        let ways = WAYS.into_iter().filter(|way| only.as_deref().is_none_or(|only| way.name.contains(only)));
+        let points: Vec<Point> = ways.flat_map(|way| points(&machine, cli, way)).collect();
+        let next = AtomicUsize::new(0);
+        let broken = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let held = catch_unwind(AssertUnwindSafe(|| hold(&machine, cli, point)));
+                        let why = match held {
+                            Ok(Ok(())) => continue,
+                            Ok(Err(why)) => why,
+                            Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into()),
+                        };
+                        let how = if point.executed { "done" } else { "lost" };
+                        let line = format!("{}, call {} {how}, {why}", point.way.name, point.call);
+                        broken.lock().expect("the list").push(line);
+                    }
+                });
+            }
+        });
+        let broken = broken.into_inner().expect("the list");
+        println!("crash points: {}, held: {}", points.len(), points.len() - broken.len());
+        assert!(broken.is_empty(), "{} points did not hold:\n{}", broken.len(), broken.join("\n"));
+        assert!(only.is_some() || points.len() >= FEWEST, "only {} points", points.len());
+    }
+}

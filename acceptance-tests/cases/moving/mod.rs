@@ -1,0 +1,208 @@
+//! Owns one machine that moves between two sites: the world with it, the workspace that knows it, and what must hold of it.
+#![allow(dead_code, reason = "each test that includes this uses its part")]
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use harness::{Cli, SimulatedWorld, Workspace};
+use simulator::{Action, ClusterHandle, GuestSpec, Rule, VmSnapshot};
+
+pub const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
+pub const YAML: &str = include_str!("../main_job/multi-site.yaml");
+const MAIN: &str = include_str!("main.tf");
+/// Where it is at first.
+pub const FROM: &str = "worldstream-prod";
+/// Where it goes.
+pub const TO: &str = "databarn-dr";
+pub const NAME: &str = "shop-db";
+const POOL: &str = "production-pool";
+/// Its `migration` in `main.tf`.
+pub const GONE: &str = r#"source = "delete", keep_archive = "0s""#;
+/// The same, but source and archive are kept.
+pub const KEPT: &str = r#"source = "keep", keep_source = "3d", keep_archive = "2d""#;
+
+/// A machine that the provider made once, to be put into any number of worlds.
+pub struct Machine {
+    state: Vec<u8>,
+    vm: VmSnapshot,
+}
+
+impl Machine {
+    /// Has the provider make it.
+    pub fn made_by(cli: &Cli) -> Machine {
+        let world = SimulatedWorld::three_sites();
+        let workspace = configured(&world, cli, "app");
+        workspace.apply().expect(0);
+        let state = std::fs::read(workspace.root().join("terraform.tfstate")).expect("the state");
+        Machine { state, vm: world.vm(FROM, NAME) }
+    }
+
+    pub fn uuid(&self) -> String {
+        self.vm.uuid.clone().expect("a UUID")
+    }
+
+    pub fn vmid(&self) -> u32 {
+        self.vm.vmid
+    }
+
+    /// A new world that holds it, running, as if it had always been there.
+    pub fn world(&self) -> SimulatedWorld {
+        let world = SimulatedWorld::three_sites();
+        world.cluster(FROM).create_vm(&self.guest()).expect("the machine");
+        world
+    }
+
+    fn guest(&self) -> GuestSpec {
+        let mut config: BTreeMap<String, String> = self.vm.config.clone();
+        for disk in &self.vm.disks {
+            let storage = disk.volid.split(':').next().unwrap_or_default();
+            let options = config[&disk.slot].split_once(',').map(|(_, options)| options.to_owned()).unwrap_or_default();
+            let options: Vec<&str> = options.split(',').filter(|part| !part.starts_with("size=")).collect();
+            let drive = [
+                &[format!("{storage}:{}", disk.size >> 30)][..],
+                &options.iter().map(|o| (*o).to_owned()).filter(|o| !o.is_empty()).collect::<Vec<_>>(),
+            ]
+            .concat()
+            .join(",");
+            config.insert(disk.slot.clone(), drive);
+        }
+        GuestSpec { vmid: self.vm.vmid, node: self.vm.node.clone(), config, pool: Some(POOL.into()), running: true }
+    }
+
+    /// A workspace with the token of `role`, whose state knows it where it is at first. `migration`: [`GONE`] or [`KEPT`].
+    pub fn workspace(&self, world: &SimulatedWorld, cli: &Cli, role: &str, migration: &str) -> Workspace {
+        let workspace = configured(world, cli, role);
+        workspace.edit("main.tf", GONE, migration);
+        let mut state: serde_json::Value = serde_json::from_slice(&self.state).expect("the state");
+        for part in migration.split(", ") {
+            let (name, value) = part.split_once(" = ").expect("name = value");
+            let value = serde_json::Value::from(value.trim_matches('"'));
+            state["resources"][0]["instances"][0]["attributes"]["migration"][name] = value;
+        }
+        workspace.write("terraform.tfstate", state.to_string());
+        workspace
+    }
+
+    /// The same, with a configuration that moves it.
+    pub fn moving(&self, world: &SimulatedWorld, cli: &Cli, role: &str, migration: &str) -> Workspace {
+        let workspace = self.workspace(world, cli, role, migration);
+        wanted_on(&workspace, FROM, TO);
+        workspace
+    }
+
+    /// Whether it is on `cluster` and nowhere else, running, unharmed and settled; else every way in which it is not.
+    /// `newest`: a record it must still have. `kept`: a retired copy and an archive are to be left.
+    pub fn settled_on(
+        &self,
+        world: &SimulatedWorld,
+        before: &VmSnapshot,
+        cluster: &str,
+        newest: u64,
+        kept: bool,
+    ) -> Vec<String> {
+        let uuid = self.uuid();
+        let mut wrong = Vec::new();
+        let running = world.running_copies(&uuid);
+        if running.len() != 1 || running[0].cluster != cluster {
+            let all: Vec<String> = world.copies(&uuid).iter().map(in_words).collect();
+            wrong.push(format!("it does not run on {cluster} alone: {}", all.join("; ")));
+            return wrong;
+        }
+        let vm = &running[0];
+        let copies = world.copies(&uuid).len();
+        if copies != 1 + usize::from(kept) {
+            wrong.push(format!("there are {copies} copies"));
+        }
+        if vm.disks.iter().map(|disk| disk.newest).max() < Some(newest) {
+            wrong.push(format!("record {newest} is lost: {:?}", vm.disks));
+        }
+        let other = |vm: &VmSnapshot| vm.disks.iter().find(|disk| disk.slot == "scsi1").map(|disk| disk.sha256.clone());
+        if other(vm) != other(before) {
+            wrong.push("the bytes of scsi1 differ".into());
+        }
+        for key in ["name", "memory", "cores", "onboot", "protection", "smbios1"] {
+            let value = |vm: &VmSnapshot| vm.config.get(key).cloned().unwrap_or_else(|| "0".into());
+            if value(vm) != value(before) {
+                wrong.push(format!("{key} is {:?}, was {:?}", value(vm), value(before)));
+            }
+        }
+        if vm.template || vm.config.get("net0").is_some_and(|net| net.contains("link_down=1")) {
+            wrong.push(format!("it is fenced or has no link: {:?}", vm.config));
+        }
+        if !vm.pending.is_empty() {
+            wrong.push(format!("changes wait for a restart: {:?}", vm.pending));
+        }
+        if !vm.config.get("description").is_some_and(|notes| notes.starts_with("The shop")) {
+            wrong.push(format!("its notes are {:?}", vm.config.get("description")));
+        }
+        let litter = world.litter();
+        let archives = litter.iter().filter(|line| line.contains("archive ")).count();
+        if litter.len() != usize::from(kept) || archives != usize::from(kept) {
+            wrong.push(format!("litter: {litter:?}"));
+        }
+        wrong
+    }
+}
+
+fn configured(world: &SimulatedWorld, cli: &Cli, role: &str) -> Workspace {
+    let workspace = world.workspace(cli, Path::new(PROVIDER), role);
+    workspace.write("main.tf", MAIN).write("multi-site.yaml", YAML);
+    workspace
+}
+
+/// Edits the configuration: the machine is wanted on another cluster.
+pub fn wanted_on(workspace: &Workspace, from: &str, to: &str) {
+    workspace.edit("main.tf", &format!("cluster     = {from:?}"), &format!("cluster     = {to:?}"));
+}
+
+/// A copy, for messages.
+pub fn in_words(vm: &VmSnapshot) -> String {
+    let fenced = if vm.template { ", fenced" } else { "" };
+    format!("{}/{} {}{fenced}", vm.cluster, vm.vmid, vm.status)
+}
+
+/// Watches a machine at every call that changes something: it writes, and never runs twice.
+#[derive(Clone)]
+pub struct Watch {
+    clusters: Vec<ClusterHandle>,
+    vmid: u32,
+    uuid: String,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Watch {
+    pub fn over(world: &SimulatedWorld, machine: &Machine) -> Watch {
+        let watch =
+            Watch { clusters: world.clusters(), vmid: machine.vmid(), uuid: machine.uuid(), seen: Arc::default() };
+        watch.begin(world);
+        watch
+    }
+
+    /// Begins, again where all fault rules were taken away.
+    pub fn begin(&self, world: &SimulatedWorld) {
+        for method in ["POST", "PUT", "DELETE"] {
+            let watch = self.clone();
+            world.fault(Rule::on(method, "*", Action::call(move |call| watch.look(&call.path))));
+        }
+    }
+
+    /// Has the guest write, and looks how many copies run.
+    pub fn look(&self, at: &str) {
+        let mut running = Vec::new();
+        for cluster in &self.clusters {
+            let Some(vm) = cluster.vm(self.vmid).filter(|vm| vm.uuid.as_deref() == Some(&self.uuid)) else { continue };
+            if vm.running {
+                running.push(in_words(&vm));
+                cluster.guest_write(self.vmid);
+            }
+        }
+        if running.len() > 1 {
+            self.seen.lock().expect("the list").push(format!("two run before {at}: {}", running.join(", ")));
+        }
+    }
+
+    /// What must not have been seen.
+    pub fn wrongs(&self) -> Vec<String> {
+        self.seen.lock().expect("the list").clone()
+    }
+}

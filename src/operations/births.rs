@@ -1,0 +1,102 @@
+//! Owns what this working folder's creates have made that state may not have yet: one file per machine, until state has it.
+//!
+//! Core stores a create's answer after the provider gave it. Killed in between, the machine is complete on its cluster and
+//! state is empty: the next create finds the name taken, and this file is how it knows that the machine is its own.
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::journal::Place;
+
+/// What a create noted before its first call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Birth {
+    /// The UUID it gives.
+    pub(crate) uuid: String,
+    /// Where it makes it: the overview of a cluster shows a new guest's name only after some seconds.
+    pub(crate) place: Place,
+}
+
+/// The folder, or none: nothing is remembered then.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Births {
+    folder: Option<PathBuf>,
+}
+
+impl Births {
+    pub(crate) fn in_folder(folder: PathBuf) -> Births {
+        Births { folder: Some(folder) }
+    }
+
+    /// What the last create of a pool and name noted, while state may not have the machine.
+    pub(crate) fn of(&self, pool: &str, name: &str) -> Option<Birth> {
+        serde_json::from_slice(&fs::read(self.file(pool, name)?).ok()?).ok()
+    }
+
+    /// Notes what a create is about to make.
+    ///
+    /// # Errors
+    /// Where the folder takes no files.
+    pub(crate) fn note(&self, pool: &str, name: &str, birth: &Birth) -> std::io::Result<()> {
+        let Some(file) = self.file(pool, name) else { return Ok(()) };
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let part = file.with_extension(format!("{}.part", std::process::id()));
+        let mut options = fs::OpenOptions::new();
+        options.create(true).truncate(true).write(true);
+        private(&mut options);
+        options.open(&part)?.write_all(&serde_json::to_vec(birth)?)?;
+        fs::rename(&part, file)
+    }
+
+    /// State has the machine.
+    pub(crate) fn forget(&self, pool: &str, name: &str, uuid: &str) {
+        if self.of(pool, name).is_some_and(|birth| birth.uuid == uuid)
+            && let Some(file) = self.file(pool, name)
+        {
+            // One that another process dropped first is dropped.
+            let _ = fs::remove_file(file);
+        }
+    }
+
+    fn file(&self, pool: &str, name: &str) -> Option<PathBuf> {
+        let digest = Sha256::digest(format!("{pool}\n{name}"));
+        let short: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        Some(Path::new(self.folder.as_ref()?).join(format!("made-{short}.json")))
+    }
+}
+
+#[cfg(unix)]
+fn private(options: &mut fs::OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600);
+}
+
+#[cfg(not(unix))]
+fn private(_: &mut fs::OpenOptions) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_is_known_until_state_has_it() {
+        let dir = std::env::temp_dir().join(format!("moxxie-births-{}", uuid::Uuid::new_v4()));
+        let births = Births::in_folder(dir.clone());
+        let place = Place { cluster: "a".parse().expect("a name"), node: "n1".into(), vmid: 100 };
+        let birth = Birth { uuid: "u1".into(), place };
+        births.note("pool", "web-1", &birth).expect("a note");
+        assert_eq!(births.of("pool", "web-1").as_ref(), Some(&birth));
+        assert_eq!(births.of("pool", "web-2"), None);
+        births.forget("pool", "web-1", "another");
+        assert_eq!(births.of("pool", "web-1"), Some(birth), "state has another machine of that name");
+        births.forget("pool", "web-1", "u1");
+        assert_eq!(births.of("pool", "web-1"), None);
+        assert_eq!(Births::default().of("pool", "web-1"), None);
+        fs::remove_dir_all(dir).expect("removed");
+    }
+}
