@@ -10,6 +10,7 @@
 
 mod audit;
 mod births;
+pub mod connections;
 mod create;
 mod destroy;
 mod enrolment;
@@ -25,6 +26,7 @@ mod relocate;
 mod site;
 mod spec;
 mod update;
+pub mod validation;
 
 pub use audit::Audit;
 pub use create::Outcome;

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use federation::placement::{Inventory, Ledger};
+use operations::connections::Here;
 use operations::{Audit, Fleet, Settings};
 use protocol::{
     ApplyRequest, ApplyResponse, ClientCapabilities, ConfigureRequest, Diagnostics, ImportedResource, PlanRequest,
@@ -81,7 +82,9 @@ impl Provider for Moxxie {
         }
     }
 
-    async fn validate_provider(&self, _config: Value, _diags: &mut Diagnostics) {}
+    async fn validate_provider(&self, config: Value, diags: &mut Diagnostics) {
+        block::validate(&config, &Here, diags);
+    }
 
     async fn configure(&self, req: ConfigureRequest, diags: &mut Diagnostics) {
         if !req.config.is_wholly_known() {
@@ -91,7 +94,7 @@ impl Provider for Moxxie {
             );
             return;
         }
-        let Some(block) = block::read(&req.config, &block::Process, diags) else { return };
+        let Some(block) = block::read(&req.config, &Here, diags) else { return };
         let inventory = match block.inventory.as_deref().map(|text| inventory(text, diags)) {
             Some(None) => return,
             Some(some) => some,

@@ -38,6 +38,19 @@ pub enum Auth {
     },
 }
 
+impl Auth {
+    /// Whether the credentials have the form that Proxmox VE takes; contacts nobody.
+    ///
+    /// # Errors
+    /// What is wrong, without the secret.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        crate::session::Session::new("", self).map(drop).map_err(|error| match error {
+            Error::Config { detail, .. } => detail,
+            other => other.to_string(),
+        })
+    }
+}
+
 /// Which server certificates are believed.
 #[derive(Clone, Debug, Default)]
 pub enum TlsTrust {
@@ -97,6 +110,14 @@ impl ClusterConnection {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(60),
         }
+    }
+
+    /// Whether `text` can be one of [`ClusterConnection::endpoints`]; contacts nobody.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that don't repeat a password.
+    pub fn check_endpoint(text: &str) -> std::result::Result<(), String> {
+        base_url(text).map(drop)
     }
 
     /// The endpoints as base URLs without path, checked.

@@ -92,7 +92,7 @@ pub struct ConfigError {
 }
 
 /// One thing that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Problem {
     /// Line, from 1; 0 when it concerns the file as a whole.
     pub line: u64,

@@ -2,5 +2,5 @@
 mod read;
 mod schema;
 
-pub(crate) use read::{Process, read};
+pub(crate) use read::{read, validate};
 pub(crate) use schema::schema;

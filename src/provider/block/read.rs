@@ -4,7 +4,8 @@ use std::path::Path;
 
 use federation::config::{FileConnection, Loaded};
 use federation::{ClusterName, Federation, Span};
-use operations::{Auth, ClusterConnection, Fingerprint, SecretString, TlsTrust};
+use operations::connections::{Connections, Mistake, Outside, Written, check};
+use operations::{ClusterConnection, SecretString};
 use protocol::{AttributePath, Diagnostic, Diagnostics, Value};
 
 use crate::values::text;
@@ -16,6 +17,8 @@ pub(crate) struct Block {
     pub(crate) connections: Vec<ClusterConnection>,
     /// Facts, pools, policies and paths.
     pub(crate) federation: Federation,
+    /// The text of `config_file`'s path, where there is one.
+    pub(crate) config_file: Option<String>,
     /// `plan_id`.
     pub(crate) plan_id: Option<String>,
     /// `inventory`.
@@ -28,51 +31,28 @@ pub(crate) struct Block {
     pub(crate) audit_file: Option<String>,
 }
 
-/// Where files and environment variables come from, so that reading is a function of its arguments.
-pub(crate) trait Outside {
-    /// The text of a file.
-    fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
-    /// An environment variable that is set and not empty.
-    fn env(&self, name: &str) -> Option<String>;
-}
-
-/// The process's own files and environment.
-pub(crate) struct Process;
-
-impl Outside for Process {
-    fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
-        std::fs::read(path).map_err(|error| error.to_string())
-    }
-
-    fn env(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
+/// Static checks of a block: what is wrong whatever the environment and the clusters say. Unknown values pass.
+pub(crate) fn validate(config: &Value, outside: &dyn Outside, diags: &mut Diagnostics) {
+    check(&written(config)).iter().for_each(|mistake| report(mistake, diags));
+    settings(config, diags);
+    // A file that another step of a pipeline makes is not there yet; configuring says so where it matters.
+    if let Some(Ok(bytes)) = text(config, "config_file").map(|path| outside.file(Path::new(&path))) {
+        let mut found = Diagnostics::new();
+        load(&text(config, "config_file").unwrap_or_default(), bytes, &mut found);
+        // Its warnings come once, from the process that uses it.
+        found.iter().filter(|diag| diag.is_error()).for_each(|diag| diags.push(diag.clone()));
     }
 }
 
 /// Reads a wholly known provider block. `None` where it can't be used; the diagnostics then hold an error.
 pub(crate) fn read(config: &Value, outside: &dyn Outside, diags: &mut Diagnostics) -> Option<Block> {
-    let (federation, in_file) = match text(config, "config_file") {
-        Some(path) => load(&path, outside, diags).map(|loaded| (loaded.federation, loaded.connections))?,
+    let config_file = text(config, "config_file");
+    let (federation, in_file) = match &config_file {
+        Some(path) => open(path, outside, diags).map(|loaded| (loaded.federation, loaded.connections))?,
         None => Default::default(),
     };
-    let mut connections = Vec::new();
-    for name in connected(config, &in_file, diags) {
-        let block = config.attr("clusters").attr(name.as_str());
-        if let Some(connection) = connection(&name, block, in_file.get(&name), outside, diags) {
-            connections.push(connection);
-        }
-    }
-    let lease = span(config, "operation_lease", diags).unwrap_or(Span::from_secs(15 * 60));
-    let concurrency = config.attr("concurrency").as_u64().unwrap_or(32);
-    if !(1..=1024).contains(&concurrency)
-        || (!config.attr("concurrency").is_null() && config.attr("concurrency").as_u64().is_none())
-    {
-        diags.error_at(
-            AttributePath::new("concurrency"),
-            "Invalid concurrency",
-            "A whole number from 1 to 1024 is accepted.",
-        );
-    }
+    let connections = connections(config, &in_file, outside, diags);
+    let (lease, concurrency) = settings(config, diags);
     if diags.has_errors() {
         return None;
     }
@@ -85,26 +65,50 @@ pub(crate) fn read(config: &Value, outside: &dyn Outside, diags: &mut Diagnostic
     Some(Block {
         connections,
         federation,
+        config_file,
         plan_id: text(config, "plan_id"),
         inventory: text(config, "inventory"),
         lease,
-        concurrency: usize::try_from(concurrency).unwrap_or(32),
+        concurrency,
         audit_file: text(config, "audit_file"),
     })
 }
 
-fn load(path: &str, outside: &dyn Outside, diags: &mut Diagnostics) -> Option<Loaded> {
-    let at = || AttributePath::new("config_file");
-    let bytes = match outside.file(Path::new(path)) {
-        Ok(bytes) => bytes,
+/// `operation_lease` and `concurrency`, or their defaults.
+fn settings(config: &Value, diags: &mut Diagnostics) -> (Span, usize) {
+    let lease = text(config, "operation_lease").map_or(Ok(Span::from_secs(15 * 60)), |text| text.parse());
+    let lease = lease.unwrap_or_else(|error: federation::units::UnitError| {
+        diags.error_at(AttributePath::new("operation_lease"), "Invalid operation_lease", error.to_string());
+        Span::from_secs(15 * 60)
+    });
+    let written = config.attr("concurrency");
+    let given = written.as_number().map(|number| number.as_u64().and_then(|number| usize::try_from(number).ok()));
+    match given {
+        None => (lease, 32),
+        Some(Some(number)) if (1..=1024).contains(&number) => (lease, number),
+        Some(_) => {
+            let path = AttributePath::new("concurrency");
+            diags.error_at(path, "Invalid concurrency", "A whole number from 1 to 1024 is accepted.");
+            (lease, 32)
+        }
+    }
+}
+
+fn open(path: &str, outside: &dyn Outside, diags: &mut Diagnostics) -> Option<Loaded> {
+    match outside.file(Path::new(path)) {
+        Ok(bytes) => load(path, bytes, diags),
         Err(error) => {
             let detail = format!(
                 "{path}: {error}. A relative path starts at the working directory (after -chdir): `${{path.root}}/…` is safe."
             );
-            diags.error_at(at(), "The federation file can't be read", detail);
-            return None;
+            diags.error_at(AttributePath::new("config_file"), "The federation file can't be read", detail);
+            None
         }
-    };
+    }
+}
+
+fn load(path: &str, bytes: Vec<u8>, diags: &mut Diagnostics) -> Option<Loaded> {
+    let at = || AttributePath::new("config_file");
     let Ok(yaml) = String::from_utf8(bytes) else {
         diags.error_at(at(), "The federation file can't be read", format!("{path} is not UTF-8 text."));
         return None;
@@ -129,169 +133,49 @@ fn load(path: &str, outside: &dyn Outside, diags: &mut Diagnostics) -> Option<Lo
     }
 }
 
-/// The clusters that have a connection, in the block or in the file.
-fn connected(
+fn connections(
     config: &Value,
     in_file: &BTreeMap<ClusterName, FileConnection>,
-    diags: &mut Diagnostics,
-) -> Vec<ClusterName> {
-    let mut names: Vec<ClusterName> = in_file.keys().cloned().collect();
-    for key in config.attr("clusters").as_map().into_iter().flat_map(BTreeMap::keys) {
-        match ClusterName::new(key) {
-            Ok(name) => names.push(name),
-            Err(error) => {
-                diags.error_at(
-                    AttributePath::new("clusters").key(key.as_str()),
-                    "Not a cluster name",
-                    error.to_string(),
-                );
-            }
-        }
-    }
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn connection(
-    name: &ClusterName,
-    block: &Value,
-    file: Option<&FileConnection>,
     outside: &dyn Outside,
     diags: &mut Diagnostics,
-) -> Option<ClusterConnection> {
-    let path = AttributePath::new("clusters").key(name.as_str());
-    let mut errors = Diagnostics::new();
-    let endpoints: Vec<String> = match block.attr("endpoints").as_list() {
-        Some(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        None => file.map(|file| file.endpoints.clone()).unwrap_or_default(),
-    };
-    if endpoints.is_empty() {
-        let detail = format!("Cluster {name} has neither `endpoints` here nor an `api_url` in the federation file.");
-        errors.error_at(path.clone().attribute("endpoints"), "A cluster has no address", detail);
-    }
-    let auth = auth(name, block, file, &path, outside, &mut errors);
-    let tls = tls(name, block, file, &path, outside, &mut errors);
-    let mut connection =
-        ClusterConnection::new(name.as_str(), endpoints, auth.unwrap_or(Auth::Token(SecretString::default())));
-    connection.tls = tls;
-    let timeout = span(block, "connect_timeout", &mut errors).or_else(|| file.and_then(|file| file.connection_timeout));
-    if let Some(timeout) = timeout {
-        connection.connect_timeout = timeout.into();
-    }
-    let failed = errors.has_errors();
-    diags.extend(errors);
-    (!failed).then_some(connection)
+) -> Vec<ClusterConnection> {
+    let read = Connections::read(&written(config), in_file, outside);
+    read.mistakes.iter().for_each(|mistake| report(mistake, diags));
+    read.usable
 }
 
-fn auth(
-    name: &ClusterName,
-    block: &Value,
-    file: Option<&FileConnection>,
-    path: &AttributePath,
-    outside: &dyn Outside,
-    errors: &mut Diagnostics,
-) -> Option<Auth> {
-    let from_env = |attribute: &str, variable: &str, errors: &mut Diagnostics| {
-        let value = outside.env(variable);
-        if value.is_none() {
-            let detail =
-                format!("Cluster {name} takes its credentials from {variable}, which is not set in this environment.");
-            errors.error_at(path.clone().attribute(attribute), "An environment variable is not set", detail);
-        }
-        value
+/// The entries of `clusters`, with what is known of them.
+fn written(config: &Value) -> BTreeMap<String, Written> {
+    let entry = |block: &Value| Written {
+        endpoints: texts(block, "endpoints"),
+        api_token: text(block, "api_token").map(SecretString::from),
+        api_token_env: text(block, "api_token_env"),
+        username: text(block, "username"),
+        password: text(block, "password").map(SecretString::from),
+        password_env: text(block, "password_env"),
+        fingerprints: texts(block, "fingerprints"),
+        ca_file: text(block, "ca_file"),
+        insecure: block.attr("insecure").as_bool(),
+        connect_timeout: text(block, "connect_timeout"),
     };
-    if let Some(token) = text(block, "api_token") {
-        return Some(Auth::Token(token.into()));
-    }
-    let variable = text(block, "api_token_env").or_else(|| {
-        // A user named in the block is no reason to take the file's token.
-        file.filter(|_| block.attr("username").is_null()).and_then(|file| file.api_token_env.clone())
-    });
-    if let Some(variable) = variable {
-        return from_env("api_token_env", &variable, errors).map(|token| Auth::Token(token.into()));
-    }
-    let username = text(block, "username").or_else(|| file.and_then(|file| file.username.clone()));
-    let Some(username) = username else {
-        let detail = format!(
-            "Cluster {name} needs `api_token`, `api_token_env`, or `username` with `password` or `password_env`."
-        );
-        errors.error_at(path.clone(), "A cluster has no credentials", detail);
-        return None;
-    };
-    if let Some(password) = text(block, "password") {
-        return Some(Auth::Password { username, password: password.into() });
-    }
-    let variable = text(block, "password_env").or_else(|| file.and_then(|file| file.password_env.clone()));
-    let Some(variable) = variable else {
-        let detail = format!("Cluster {name} has the user {username}, but neither `password` nor `password_env`.");
-        errors.error_at(path.clone(), "A cluster has no credentials", detail);
-        return None;
-    };
-    from_env("password_env", &variable, errors).map(|password| Auth::Password { username, password: password.into() })
+    let clusters = config.attr("clusters").as_map().into_iter().flatten();
+    clusters.map(|(name, block)| (name.clone(), entry(block))).collect()
 }
 
-fn tls(
-    name: &ClusterName,
-    block: &Value,
-    file: Option<&FileConnection>,
-    path: &AttributePath,
-    outside: &dyn Outside,
-    errors: &mut Diagnostics,
-) -> TlsTrust {
-    let listed = match block.attr("fingerprints").as_list() {
-        Some(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        None if text(block, "ca_file").is_none() => file.map(|file| file.fingerprints.clone()).unwrap_or_default(),
-        None => Vec::new(),
-    };
-    if !listed.is_empty() {
-        let mut fingerprints = Vec::new();
-        for (index, text) in listed.iter().enumerate() {
-            match text.parse::<Fingerprint>() {
-                Ok(fingerprint) => fingerprints.push(fingerprint),
-                Err(error) => {
-                    let at = path.clone().attribute("fingerprints").index(index);
-                    errors.error_at(at, "Not a certificate's fingerprint", error.to_string());
-                }
-            }
-        }
-        return TlsTrust::Fingerprints(fingerprints);
-    }
-    if let Some(ca) = text(block, "ca_file").or_else(|| file.and_then(|file| file.ca_file.clone())) {
-        match outside.file(Path::new(&ca)) {
-            Ok(pem) => return TlsTrust::Ca(pem),
-            Err(error) => {
-                errors.error_at(
-                    path.clone().attribute("ca_file"),
-                    "The CA file can't be read",
-                    format!("{ca}: {error}"),
-                );
-                return TlsTrust::System;
-            }
-        }
-    }
-    let insecure =
-        block.attr("insecure").as_bool().or_else(|| file.and_then(|file| file.verify_ssl).map(|verify| !verify));
-    if insecure.unwrap_or(false) {
-        errors.push(
-            Diagnostic::warning(
-                "Certificates are not verified",
-                format!("Cluster {name}: anybody on the way can read its credentials. Set `fingerprints` or `ca_file` instead."),
-            )
-            .at(path.clone()),
-        );
-        return TlsTrust::Insecure;
-    }
-    TlsTrust::System
+/// A list of texts, `None` when it or one of them is null or unknown.
+fn texts(block: &Value, name: &str) -> Option<Vec<String>> {
+    block.attr(name).as_list()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
-fn span(value: &Value, name: &str, diags: &mut Diagnostics) -> Option<Span> {
-    match value.attr(name).as_str()?.parse() {
-        Ok(span) => Some(span),
-        Err(error) => {
-            let error: federation::units::UnitError = error;
-            diags.error_at(AttributePath::new(name), format!("Invalid {name}"), error.to_string());
-            None
-        }
+/// Reports a mistake where it was made: on the key of `clusters`, or on the file.
+fn report(mistake: &Mistake, diags: &mut Diagnostics) {
+    let mut path = AttributePath::new("clusters").key(mistake.cluster.as_str());
+    if mistake.in_file {
+        path = AttributePath::new("config_file");
+    } else if !mistake.key.is_empty() {
+        path = path.attribute(mistake.key);
+        path = mistake.index.into_iter().fold(path, |path, index| path.index(index));
     }
+    let made = if mistake.warning { Diagnostic::warning } else { Diagnostic::error };
+    diags.push(made(mistake.summary.clone(), mistake.detail.clone()).at(path));
 }

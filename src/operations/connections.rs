@@ -1,0 +1,454 @@
+//! Owns reading connections as a person writes them: a provider block or a connections file over the federation file.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use federation::config::FileConnection;
+use federation::{ClusterName, Span};
+use proxmox::{Auth, ClusterConnection, Fingerprint, TlsTrust};
+use secrecy::SecretString;
+
+/// One cluster's connection as written, beside or over the federation file's. A key here wins over the file's.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// Addresses of nodes, tried in turn.
+    pub endpoints: Option<Vec<String>>,
+    /// API token.
+    pub api_token: Option<SecretString>,
+    /// Name of the environment variable that holds the API token.
+    pub api_token_env: Option<String>,
+    /// `user@realm`.
+    pub username: Option<String>,
+    /// The user's password.
+    pub password: Option<SecretString>,
+    /// Name of the environment variable that holds the password.
+    pub password_env: Option<String>,
+    /// SHA-256 fingerprints of certificates.
+    pub fingerprints: Option<Vec<String>>,
+    /// Path of a PEM file of authorities.
+    pub ca_file: Option<String>,
+    /// Whether any certificate is believed.
+    pub insecure: Option<bool>,
+    /// Time to reach one endpoint.
+    pub connect_timeout: Option<String>,
+}
+
+/// Where files and environment variables come from, so that reading is a function of its arguments.
+pub trait Outside {
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// Why it can't be read, in words.
+    fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
+    /// An environment variable that is set and not empty.
+    fn env(&self, name: &str) -> Option<String>;
+}
+
+/// The process's own files and environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Here;
+
+impl Outside for Here {
+    fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+        std::fs::read(path).map_err(|error| error.to_string())
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+/// Something that is wrong with a connection, or odd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The cluster, as written.
+    pub cluster: String,
+    /// The key of its connection, empty for the connection as a whole.
+    pub key: &'static str,
+    /// Position in a list, from 0.
+    pub index: Option<usize>,
+    /// Whether the value came from the federation file.
+    pub in_file: bool,
+    /// Whether the connection works all the same.
+    pub warning: bool,
+    /// What is wrong, in a few words.
+    pub summary: String,
+    /// What exactly, and what is accepted. Holds no secret.
+    pub detail: String,
+}
+
+/// Connections that were read.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Those that can be used, by name.
+    pub usable: Vec<ClusterConnection>,
+    /// What is wrong with the others, and warnings.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl Connections {
+    /// Reads every connection that is written or in the file. Of one that can't be used every mistake is there.
+    pub fn read(
+        written: &BTreeMap<String, Written>,
+        file: &BTreeMap<ClusterName, FileConnection>,
+        outside: &dyn Outside,
+    ) -> Connections {
+        let mut read = Connections { mistakes: check(written), ..Connections::default() };
+        let bad: BTreeSet<String> = read.mistakes.iter().map(|mistake| mistake.cluster.clone()).collect();
+        let names: BTreeSet<&str> = written.keys().map(String::as_str).chain(file.keys().map(ClusterName::as_str)).collect();
+        let nothing = Written::default();
+        for name in names {
+            let mut reader = Reader {
+                name,
+                written: written.get(name).unwrap_or(&nothing),
+                file: file.get(name),
+                outside,
+                mistakes: Vec::new(),
+            };
+            let connection = reader.connection();
+            let failed = reader.mistakes.iter().any(|mistake| !mistake.warning);
+            // What the static check said already is not said again by another name.
+            let known = |mistake: &Mistake| bad.contains(&mistake.cluster);
+            read.mistakes.extend(reader.mistakes.into_iter().filter(|mistake| !known(mistake) || mistake.warning));
+            if let Some(connection) = connection.filter(|_| !failed && !bad.contains(name)) {
+                read.usable.push(connection);
+            }
+        }
+        read.shared_addresses();
+        read
+    }
+
+    /// One cluster under two names would be two candidates, and the source of a move its own target. The first name keeps it.
+    fn shared_addresses(&mut self) {
+        let mut owners: BTreeMap<String, String> = BTreeMap::new();
+        let mistakes = &mut self.mistakes;
+        self.usable.retain(|connection| {
+            let bare = |endpoint: &String| {
+                endpoint.trim().trim_end_matches('/').trim_end_matches("/api2/json").trim_end_matches('/').to_lowercase()
+            };
+            let taken = connection.endpoints.iter().find_map(|endpoint| Some((endpoint, owners.get(&bare(endpoint))?)));
+            let Some((endpoint, owner)) = taken else {
+                owners.extend(connection.endpoints.iter().map(|endpoint| (bare(endpoint), connection.name.clone())));
+                return true;
+            };
+            mistakes.push(Mistake {
+                cluster: connection.name.clone(),
+                key: "endpoints",
+                index: None,
+                in_file: false,
+                warning: false,
+                summary: "One cluster under two names".to_owned(),
+                detail: format!("{endpoint} is an address of {owner} and of {}.", connection.name),
+            });
+            false
+        });
+    }
+
+    /// Whether something can't be used.
+    pub fn has_errors(&self) -> bool {
+        self.mistakes.iter().any(|mistake| !mistake.warning)
+    }
+}
+
+/// What is wrong with connections whatever the file, the environment and the disk say.
+pub fn check(written: &BTreeMap<String, Written>) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    for (name, written) in written {
+        let mut say = |key: &'static str, index: Option<usize>, summary: &str, detail: String| {
+            let (cluster, summary) = (name.clone(), summary.to_owned());
+            mistakes.push(Mistake { cluster, key, index, in_file: false, warning: false, summary, detail });
+        };
+        if let Err(error) = ClusterName::new(name) {
+            say("", None, "Not a cluster name", error.to_string());
+        }
+        if written.endpoints.as_ref().is_some_and(Vec::is_empty) {
+            say("endpoints", None, "A cluster has no address", format!("Cluster {name} has an empty list of endpoints."));
+        }
+        for (index, endpoint) in written.endpoints.iter().flatten().enumerate() {
+            if let Err(why) = ClusterConnection::check_endpoint(endpoint) {
+                let detail = format!("{why}. Accepted: https://host:8006, with or without /api2/json behind it.");
+                say("endpoints", Some(index), "Not an address of a cluster", detail);
+            }
+        }
+        for (index, text) in written.fingerprints.iter().flatten().enumerate() {
+            if let Err(error) = text.parse::<Fingerprint>() {
+                say("fingerprints", Some(index), "Not a certificate's fingerprint", error.to_string());
+            }
+        }
+        if let Some(Err(error)) = written.connect_timeout.as_ref().map(|text| text.parse::<Span>()) {
+            say("connect_timeout", None, "Invalid connect_timeout", error.to_string());
+        }
+        for (key, other) in written.contradictions() {
+            let detail = format!("Cluster {name} has `{key}` and `{other}`, which exclude each other: keep one of the two.");
+            say(key, None, "A connection contradicts itself", detail);
+        }
+    }
+    mistakes
+}
+
+impl Written {
+    /// Pairs of keys that exclude each other and are both there.
+    fn contradictions(&self) -> Vec<(&'static str, &'static str)> {
+        let token = self.api_token.is_some();
+        let listed = self.fingerprints.as_ref().is_some_and(|list| !list.is_empty());
+        let insecure = self.insecure == Some(true);
+        let pairs = [
+            (token && self.api_token_env.is_some(), ("api_token_env", "api_token")),
+            (token && self.username.is_some(), ("username", "api_token")),
+            (self.api_token_env.is_some() && self.username.is_some(), ("username", "api_token_env")),
+            (self.password.is_some() && self.password_env.is_some(), ("password_env", "password")),
+            (token && self.password.is_some(), ("password", "api_token")),
+            (listed && self.ca_file.is_some(), ("ca_file", "fingerprints")),
+            (listed && insecure, ("insecure", "fingerprints")),
+            (self.ca_file.is_some() && insecure, ("insecure", "ca_file")),
+        ];
+        pairs.into_iter().filter(|(both, _)| *both).map(|(_, pair)| pair).collect()
+    }
+}
+
+struct Reader<'a> {
+    name: &'a str,
+    written: &'a Written,
+    file: Option<&'a FileConnection>,
+    outside: &'a dyn Outside,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn say(&mut self, key: &'static str, in_file: bool, summary: &str, detail: String) {
+        let (cluster, summary) = (self.name.to_owned(), summary.to_owned());
+        self.mistakes.push(Mistake { cluster, key, index: None, in_file, warning: false, summary, detail });
+    }
+
+    fn connection(&mut self) -> Option<ClusterConnection> {
+        let endpoints = match &self.written.endpoints {
+            Some(endpoints) => endpoints.clone(),
+            None => self.file.map(|file| file.endpoints.clone()).unwrap_or_default(),
+        };
+        if endpoints.is_empty() && self.written.endpoints.is_none() {
+            let detail =
+                format!("Cluster {} has neither `endpoints` here nor an `api_url` in the federation file.", self.name);
+            self.say("endpoints", false, "A cluster has no address", detail);
+        }
+        let auth = self.auth();
+        let tls = self.tls();
+        let mut connection = ClusterConnection::new(self.name, endpoints, auth?);
+        connection.tls = tls?;
+        let timeout = self.written.connect_timeout.as_ref().and_then(|text| text.parse::<Span>().ok());
+        if let Some(timeout) = timeout.or_else(|| self.file.and_then(|file| file.connection_timeout)) {
+            connection.connect_timeout = timeout.into();
+        }
+        Some(connection)
+    }
+
+    fn auth(&mut self) -> Option<Auth> {
+        let (key, in_file, auth) = self.credentials()?;
+        match auth.check() {
+            Ok(()) => Some(auth),
+            Err(why) => {
+                let detail = format!("Cluster {}: {why}.", self.name);
+                self.say(key, in_file, "The credentials have another form", detail);
+                None
+            }
+        }
+    }
+
+    /// The credentials, with the key that they come from and whether that key is the file's.
+    fn credentials(&mut self) -> Option<(&'static str, bool, Auth)> {
+        let (written, file) = (self.written, self.file);
+        if let Some(token) = &written.api_token {
+            return Some(("api_token", false, Auth::Token(token.clone())));
+        }
+        // A user named here is no reason to take the file's token.
+        let in_file = file.filter(|_| written.username.is_none()).and_then(|file| file.api_token_env.as_ref());
+        if let Some(variable) = written.api_token_env.as_ref().or(in_file) {
+            let in_file = written.api_token_env.is_none();
+            let token = self.variable("api_token_env", in_file, variable)?;
+            return Some(("api_token_env", in_file, Auth::Token(token)));
+        }
+        let Some(username) = written.username.clone().or_else(|| file.and_then(|file| file.username.clone())) else {
+            let detail = format!(
+                "Cluster {} needs `api_token`, `api_token_env`, or `username` with `password` or `password_env`.",
+                self.name
+            );
+            self.say("", false, "A cluster has no credentials", detail);
+            return None;
+        };
+        if let Some(password) = &written.password {
+            return Some(("password", false, Auth::Password { username, password: password.clone() }));
+        }
+        let in_file = file.and_then(|file| file.password_env.as_ref());
+        let Some(variable) = written.password_env.as_ref().or(in_file) else {
+            let detail = format!("Cluster {} has the user {username}, but neither `password` nor `password_env`.", self.name);
+            self.say("", false, "A cluster has no credentials", detail);
+            return None;
+        };
+        let in_file = written.password_env.is_none();
+        let password = self.variable("password_env", in_file, variable)?;
+        Some(("password_env", in_file, Auth::Password { username, password }))
+    }
+
+    fn variable(&mut self, key: &'static str, in_file: bool, variable: &str) -> Option<SecretString> {
+        let value = self.outside.env(variable);
+        if value.is_none() {
+            let detail = format!(
+                "Cluster {} takes its credentials from {variable}, which is not set in this environment.",
+                self.name
+            );
+            self.say(key, in_file, "An environment variable is not set", detail);
+        }
+        value.map(SecretString::from)
+    }
+
+    fn tls(&mut self) -> Option<TlsTrust> {
+        let (written, file) = (self.written, self.file);
+        let own = written.fingerprints.is_some() || written.ca_file.is_some() || written.insecure == Some(true);
+        // Trust that is named here takes the place of the file's altogether.
+        let file = file.filter(|_| !own);
+        let listed = written.fingerprints.as_ref().or_else(|| file.map(|file| &file.fingerprints));
+        if let Some(listed) = listed.filter(|listed| !listed.is_empty()) {
+            return self.fingerprints(listed, !own);
+        }
+        if let Some(ca) = written.ca_file.as_ref().or_else(|| file.and_then(|file| file.ca_file.as_ref())) {
+            return match self.outside.file(Path::new(ca)) {
+                Ok(pem) => Some(TlsTrust::Ca(pem)),
+                Err(error) => {
+                    self.say("ca_file", !own, "The CA file can't be read", format!("{ca}: {error}"));
+                    None
+                }
+            };
+        }
+        let insecure = written.insecure.or_else(|| file.and_then(|file| file.verify_ssl).map(|verify| !verify));
+        if !insecure.unwrap_or(false) {
+            return Some(TlsTrust::System);
+        }
+        self.mistakes.push(Mistake {
+            cluster: self.name.to_owned(),
+            key: "insecure",
+            index: None,
+            in_file: !own,
+            warning: true,
+            summary: "Certificates are not verified".to_owned(),
+            detail: format!(
+                "Cluster {}: anybody on the way can read its credentials. Set `fingerprints` or `ca_file` instead.",
+                self.name
+            ),
+        });
+        Some(TlsTrust::Insecure)
+    }
+
+    fn fingerprints(&mut self, listed: &[String], in_file: bool) -> Option<TlsTrust> {
+        let mut fingerprints = Vec::new();
+        for (index, text) in listed.iter().enumerate() {
+            match text.parse::<Fingerprint>() {
+                Ok(fingerprint) => fingerprints.push(fingerprint),
+                // Written ones were checked before.
+                Err(error) if in_file => self.mistakes.push(Mistake {
+                    cluster: self.name.to_owned(),
+                    key: "fingerprints",
+                    index: Some(index),
+                    in_file,
+                    warning: false,
+                    summary: "Not a certificate's fingerprint".to_owned(),
+                    detail: error.to_string(),
+                }),
+                Err(_) => return None,
+            }
+        }
+        (!fingerprints.is_empty()).then_some(TlsTrust::Fingerprints(fingerprints))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What wins over what, and where each mistake is.
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    struct Fake(BTreeMap<&'static str, &'static str>);
+
+    impl Outside for Fake {
+        fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+            self.0.get(path.to_str().unwrap_or_default()).map(|text| text.as_bytes().to_vec()).ok_or("not there".into())
+        }
+
+        fn env(&self, name: &str) -> Option<String> {
+            self.0.get(name).map(|value| (*value).to_owned())
+        }
+    }
+
+    const TOKEN: &str = "a@pve!t=00000000-0000-0000-0000-000000000000";
+
+    fn file(name: &str) -> BTreeMap<ClusterName, FileConnection> {
+        let connection = FileConnection {
+            endpoints: vec!["https://file:8006".into()],
+            username: Some("root@pam".into()),
+            password_env: Some("FILE_PW".into()),
+            verify_ssl: Some(false),
+            connection_timeout: Some(Span::from_secs(45)),
+            ..FileConnection::default()
+        };
+        BTreeMap::from([(ClusterName::new(name).unwrap(), connection)])
+    }
+
+    fn read(written: Written) -> Connections {
+        let outside = Fake(BTreeMap::from([("FILE_PW", "x"), ("TOKEN", TOKEN), ("BAD", "nonsense")]));
+        Connections::read(&BTreeMap::from([("a".to_owned(), written)]), &file("a"), &outside)
+    }
+
+    fn mistakes(written: Written) -> Vec<(&'static str, bool)> {
+        read(written).mistakes.into_iter().filter(|m| !m.warning).map(|m| (m.key, m.in_file)).collect()
+    }
+
+    #[test]
+    fn the_file_alone_connects_and_a_written_key_wins() {
+        let alone = read(Written::default());
+        assert!(!alone.has_errors() && alone.mistakes.len() == 1, "insecure is warned about: {:?}", alone.mistakes);
+        assert_eq!(alone.usable[0].connect_timeout.as_secs(), 45);
+        let over = Written {
+            endpoints: Some(vec!["https://here:1".into()]),
+            api_token_env: Some("TOKEN".into()),
+            fingerprints: Some(vec!["AA".repeat(32)]),
+            ..Written::default()
+        };
+        let over = read(over);
+        assert!(over.mistakes.is_empty(), "{:?}", over.mistakes);
+        assert_eq!(over.usable[0].endpoints, ["https://here:1"]);
+        assert!(matches!(over.usable[0].auth, Auth::Token(_)));
+        assert!(matches!(over.usable[0].tls, TlsTrust::Fingerprints(_)), "pinned here beats verify_ssl: false there");
+    }
+
+    #[test]
+    fn each_mistake_has_its_key() {
+        let w = Written::default;
+        let text = |text: &str| Some(text.to_owned());
+        let cases = [
+            (Written { endpoints: Some(vec![]), ..w() }, ("endpoints", false)),
+            (Written { endpoints: Some(vec!["http://h:8006".into()]), ..w() }, ("endpoints", false)),
+            (Written { api_token_env: text("NOT_SET"), ..w() }, ("api_token_env", false)),
+            (Written { api_token_env: text("BAD"), ..w() }, ("api_token_env", false)),
+            (Written { password_env: text("NOT_SET"), ..w() }, ("password_env", false)),
+            (Written { fingerprints: Some(vec!["AB".into()]), ..w() }, ("fingerprints", false)),
+            (Written { ca_file: text("/nowhere"), ..w() }, ("ca_file", false)),
+            (Written { connect_timeout: text("soon"), ..w() }, ("connect_timeout", false)),
+            (Written { api_token_env: text("TOKEN"), username: text("a@pve"), ..w() }, ("username", false)),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(mistakes(written.clone()), [expected], "{written:?}");
+        }
+        let outside = Fake(BTreeMap::new());
+        let unset = Connections::read(&BTreeMap::new(), &file("a"), &outside);
+        assert!(unset.usable.is_empty());
+        let unset = unset.mistakes.iter().find(|m| !m.warning).map(|m| (m.key, m.in_file, m.detail.contains("FILE_PW")));
+        assert_eq!(unset, Some(("password_env", true, true)));
+    }
+
+    #[test]
+    fn one_cluster_under_two_names_is_refused() {
+        let mut both = file("a");
+        both.extend(file("b"));
+        let read = Connections::read(&BTreeMap::new(), &both, &Fake(BTreeMap::from([("FILE_PW", "x")])));
+        assert!(read.mistakes.iter().any(|m| m.summary.contains("two names")), "{:?}", read.mistakes);
+    }
+}
