@@ -59,7 +59,8 @@ fn a_changed_cluster_moves_the_machine_with_every_byte() {
         world.cluster("worldstream-prod").guest_write(before.vmid);
         let before = world.vm("worldstream-prod", "shop-db");
         workspace.edit("main.tf", "cluster     = \"worldstream-prod\"", "cluster     = \"databarn-dr\"");
-        workspace.plan().expect(2).says("1 to change, 0 to destroy");
+        let planned = workspace.plan().expect(2).says("1 to change, 0 to destroy");
+        planned.says("Virtual machine shop-db moves, and is down meanwhile").says("24 GiB of disks");
         workspace.apply().expect(0);
         let after = world.vm("databarn-dr", "shop-db");
         assert_eq!((after.vmid, &after.uuid), (before.vmid, &before.uuid));
@@ -324,6 +325,7 @@ fn a_move_leaves_a_trail_and_asks_whether_the_target_is_well() {
         // More than is allowed is refused before anything is touched.
         workspace.edit("main.tf", "source = \"delete\",", "source = \"delete\", max_downtime = \"1s\",");
         world.clear_requests();
+        workspace.plan().expect(2).says("would be refused").says("max_downtime: about");
         workspace.apply().expect(1).says("max_downtime").says("nothing was touched");
         assert_eq!(world.writes(), Vec::<String>::new());
         // A target that is not well keeps both copies, and the operation stays open.

@@ -37,7 +37,7 @@ pub use guest::{Found, Guest, Record, RetiredCopy};
 pub use journal::{Holder, Journal, Kind, Place, Undo};
 pub use notes::{Copy, Kept, Mark, Origin, Retired};
 pub use process::Process;
-pub use relocate::Finding;
+pub use relocate::{Finding, Preview};
 pub use site::{Overview, Site};
 pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
 

@@ -69,6 +69,6 @@ fn checks_have_unique_ids_and_cover_the_guides() {
     for name in PRE_MIGRATION_CHECKS {
         assert!(PREFLIGHT.iter().any(|check| check.guide == Some(name)), "{name}");
     }
-    assert!(checks_for(Method::Offline).any(|check| check.id == "vlan_unchanged"));
-    assert!(!checks_for(Method::BackupRestore).any(|check| check.id == "vlan_unchanged"));
+    assert!(checks_for(Method::BackupRestore).any(|check| check.id == "transport_same"));
+    assert!(!checks_for(Method::Offline).any(|check| check.id == "transport_same"));
 }

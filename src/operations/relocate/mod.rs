@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use federation::migration::{AfterFailure, Step, Way, after_failure, following};
 use federation::model::MigrationPath;
 use federation::placement::{Request, recheck};
-use federation::{ClusterName, Span};
+use federation::{Bytes, ClusterName, Span};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use archive::remove as remove_archive;
@@ -42,6 +42,17 @@ use crate::journal::{Journal, Kind, Place, Undo, move_pool};
 use crate::operation::Taken;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
+
+/// What a move is predicted to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// Size of all disks.
+    pub bytes: Bytes,
+    /// Predicted downtime.
+    pub downtime: Span,
+    /// What is not as declared.
+    pub warnings: Vec<Failure>,
+}
 
 /// Everything that the steps of one move need.
 pub(crate) struct Move<'a> {
@@ -113,6 +124,43 @@ impl Fleet {
         match guest.operation.clone() {
             Some(journal) => self.settle(spec, journal, None, &what, deadline).await,
             None => Ok(Outcome { guest, warnings: Vec::new() }),
+        }
+    }
+
+    /// What a move would meet, as far as reading goes: everything preflight finds, or what it predicts. Touches nothing.
+    pub async fn preview(&self, spec: &VmSpec, record: &Record, target: &ClusterName) -> Result<Preview, Failure> {
+        let what = format!("A move of virtual machine {} to {target} would be refused", spec.name);
+        let guest = self.present(record, &what).await?;
+        let to_site = self.need(target.as_str(), &what)?.clone();
+        let from_site = self.need(guest.place.cluster.as_str(), &what)?.clone();
+        let facts = self.inventory().await.clusters.get(target).cloned().unwrap_or_default();
+        let resolved = self.resolve(spec, target, &facts, &what)?;
+        let node = pick_node(&facts, &VmSpec { node: pinned_node(spec, &guest), ..spec.clone() }, &resolved, &what)?;
+        let vmid = match spec.vmid {
+            Some(vmid) => vmid,
+            None => self.vmid_on(&to_site, spec, guest.place.vmid, &what).await?,
+        };
+        let to = Place { cluster: target.clone(), node, vmid };
+        let preflight = Preflight {
+            fleet: self,
+            source: &from_site,
+            target: &to_site,
+            spec,
+            guest: &guest,
+            to: &to,
+            resolved: &resolved,
+        };
+        match preflight.run().await {
+            Ok(passed) => {
+                let disks = guest.config.disks().unwrap_or_default();
+                let bytes = disks.values().filter_map(proxmox::DiskSpec::size_bytes).sum();
+                Ok(Preview {
+                    bytes: Bytes(bytes),
+                    downtime: Span::from_secs(passed.predicted_downtime),
+                    warnings: passed.warnings,
+                })
+            }
+            Err(findings) => Err(preflight::refusal(&what, &findings)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Owns what is checked before a machine is touched: one list with stable ids; what can't be carried is refused here.
 use std::sync::Arc;
 
+use federation::migration::PREFLIGHT;
 use federation::model::{Method, MigrationPath, TransportKind};
 use proxmox::{StorageDefinition, VmConfig};
 
@@ -21,6 +22,15 @@ pub struct Finding {
     pub text: String,
     /// What mends it.
     pub next: String,
+}
+
+impl std::fmt::Display for Finding {
+    /// The check, with the guide's name for it, what is wrong, and what mends it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let check = PREFLIGHT.iter().find(|check| check.id == self.id);
+        let guide = check.and_then(|check| check.guide).map(|name| format!(" [{name}]")).unwrap_or_default();
+        write!(f, "{}{guide}: {} ({})", self.id, self.text, self.next)
+    }
 }
 
 /// The checks of one move.
@@ -55,10 +65,9 @@ fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -
 
 /// All findings as one refusal.
 pub(super) fn refusal(what: &str, findings: &[Finding]) -> Failure {
-    let lines: Vec<String> =
-        findings.iter().map(|found| format!("{}: {} ({})", found.id, found.text, found.next)).collect();
+    let lines: Vec<String> = findings.iter().map(|found| format!("- {found}")).collect();
     Failure::new(what)
-        .at(format!("preflight refuses it:\n- {}", lines.join("\n- ")))
+        .at(format!("preflight refuses it:\n{}", lines.join("\n")))
         .state("nothing was touched")
         .next("mend what is listed, and apply again")
 }
@@ -74,7 +83,7 @@ impl Preflight<'_> {
         let config = match self.source.client.vm_config(&self.guest.place.node, self.guest.place.vmid, true).await {
             Ok(config) => config,
             Err(error) => {
-                findings.push(finding("verify_network_connectivity", error.to_string(), "bring the source back"));
+                findings.push(finding("reachable", error.to_string(), "bring the source back"));
                 return Err(findings);
             }
         };
@@ -101,14 +110,14 @@ impl Preflight<'_> {
         let path = self.fleet.path(from, to);
         if path.method != Method::BackupRestore {
             let text = format!("the path from {from} to {to} has method {}, which is not carried out yet", path.method);
-            findings.push(finding("path_method", text, "set its method to backup-restore"));
+            findings.push(finding("path", text, "set its method to backup-restore"));
         }
         if let Some(transport) =
             path.transport.as_ref().filter(|transport| transport.kind != TransportKind::SharedStorage)
         {
             let text =
                 format!("the path from {from} to {to} has transport {}, which is not carried out yet", transport.kind);
-            findings.push(finding("path_transport", text, "set its transport to shared-storage"));
+            findings.push(finding("path", text, "set its transport to shared-storage"));
         }
         if path.encryption_required && !facts.link_encrypted(to) {
             let text = format!("the path from {from} to {to} requires encryption, and shared-storage doesn't encrypt");
@@ -132,7 +141,7 @@ impl Preflight<'_> {
                 )),
                 // Without Sys.Audit it can't be read; the first write refuses then, before anything is stopped.
                 Err(error) if error.is_permission_denied() => {}
-                Err(error) => findings.push(finding("verify_network_connectivity", error.to_string(), "bring it back")),
+                Err(error) => findings.push(finding("reachable", error.to_string(), "bring it back")),
             }
         }
     }
@@ -140,17 +149,16 @@ impl Preflight<'_> {
     /// What a backup would silently drop, or a target could not run.
     async fn configuration(&self, config: &VmConfig, findings: &mut Findings) {
         let place = &self.guest.place;
-        let id = "validate_vm_configuration";
         if let Some(lock) = config.lock() {
             let next = format!("wait for what holds it, or run `qm unlock {}` on {}", place.vmid, place.node);
-            findings.push(finding(id, format!("{place} is locked ({lock})"), next));
+            findings.push(finding("source_idle", format!("{place} is locked ({lock})"), next));
         }
         if config.template() {
-            findings.push(finding(id, format!("{place} is a template"), "only machines move"));
+            findings.push(finding("source_idle", format!("{place} is a template"), "only machines move"));
         }
         for (key, value) in config.passthrough() {
             findings.push(finding(
-                id,
+                "passthrough",
                 format!("{place} has {key} = {value}, which exists on its node alone"),
                 "remove it",
             ));
@@ -160,16 +168,20 @@ impl Preflight<'_> {
         for (slot, disk) in &disks {
             if disk.is_cdrom() && !disk.is_cloudinit() && disk.volume() != "none" {
                 let text = format!("{place}: {slot} holds the medium {}", disk.volume());
-                findings.push(finding(id, text, "eject it: it may not exist on the target"));
+                findings.push(finding("local_media", text, "eject it: it may not exist on the target"));
             } else if !disk.backup() && !accepts("excluded-disks") {
                 let text = format!("{place}: {slot} ({}) is excluded from backup and would stay behind", disk.volume());
-                findings.push(finding(id, text, "set its `backup`, or accept_loss = [\"excluded-disks\"]"));
+                findings.push(finding(
+                    "disks_without_backup",
+                    text,
+                    "set its `backup`, or accept_loss = [\"excluded-disks\"]",
+                ));
             }
         }
         for (slot, disk) in config.unused().unwrap_or_default() {
             if !accepts("unused-disks") {
                 let text = format!("{place}: {slot} ({}) is not attached and would stay behind", disk.volume());
-                findings.push(finding(id, text, "remove it, or accept_loss = [\"unused-disks\"]"));
+                findings.push(finding("unused_disks", text, "remove it, or accept_loss = [\"unused-disks\"]"));
             }
         }
         let client = &self.source.client;
@@ -177,10 +189,12 @@ impl Preflight<'_> {
             Ok(snapshots) if !snapshots.is_empty() && !accepts("snapshots") => {
                 let names: Vec<String> = snapshots.into_iter().map(|snapshot| snapshot.name).collect();
                 let text = format!("{place} has snapshots, which a backup doesn't hold: {}", names.join(", "));
-                findings.push(finding(id, text, "remove them, or accept_loss = [\"snapshots\"]"));
+                findings.push(finding("snapshots", text, "remove them, or accept_loss = [\"snapshots\"]"));
             }
             Ok(_) => {}
-            Err(error) => findings.push(finding(id, error.to_string(), "let the token read snapshots (VM.Audit)")),
+            Err(error) => {
+                findings.push(finding("snapshots", error.to_string(), "let the token read snapshots (VM.Audit)"))
+            }
         }
         match client.vm_pending(&place.node, place.vmid).await {
             Ok(pending) => {
@@ -188,10 +202,16 @@ impl Preflight<'_> {
                     pending.iter().filter(|one| one.is_pending()).map(|one| one.key.clone()).collect();
                 if !keys.is_empty() && !accepts("pending-changes") {
                     let text = format!("{place} has changes that wait for a restart: {}", keys.join(", "));
-                    findings.push(finding(id, text, "restart it, or accept_loss = [\"pending-changes\"]"));
+                    findings.push(finding(
+                        "pending_changes",
+                        text,
+                        "restart it, or accept_loss = [\"pending-changes\"]",
+                    ));
                 }
             }
-            Err(error) => findings.push(finding(id, error.to_string(), "let the token read the configuration")),
+            Err(error) => {
+                findings.push(finding("pending_changes", error.to_string(), "let the token read the configuration"))
+            }
         }
     }
 
@@ -217,7 +237,7 @@ impl Preflight<'_> {
         if !found.active {
             let text =
                 format!("cluster {}: transfer storage {storage} is not active on {}", self.source.name, place.node);
-            findings.push(finding("check_storage_compatibility", text, "bring it back"));
+            findings.push(finding("transport_space", text, "bring it back"));
         }
         let disks = self.guest.config.disks().unwrap_or_default();
         let size: u64 = disks.values().filter_map(proxmox::DiskSpec::size_bytes).sum();
@@ -225,13 +245,13 @@ impl Preflight<'_> {
         if avail < size {
             let human = |bytes: u64| federation::Bytes(bytes).human();
             let text = format!("transfer storage {storage} has {} free, the disks have {}", human(avail), human(size));
-            findings.push(finding("check_storage_compatibility", text, "free some space on it"));
+            findings.push(finding("transport_space", text, "free some space on it"));
         }
     }
 
     /// One restore puts all disks on one storage, which no image storage of the source may be (operations-review 2, 13).
     async fn target_storage(&self, config: &VmConfig, findings: &mut Findings) {
-        let id = "check_storage_compatibility";
+        let id = "storage_map";
         let mut storages: Vec<&String> = self.resolved.storages.values().collect();
         storages.sort();
         storages.dedup();
@@ -262,7 +282,7 @@ impl Preflight<'_> {
                  the other cluster's disks of the same VMID",
                 self.source.name, self.target.name
             );
-            findings.push(finding(id, text, "take `images` off it, or give each cluster its own"));
+            findings.push(finding("backing_apart", text, "take `images` off it, or give each cluster its own"));
         }
         for storage in storages {
             self.no_foreign_volume(storage, findings).await;
@@ -283,15 +303,9 @@ impl Preflight<'_> {
                     self.to.vmid,
                     names.join(", ")
                 );
-                findings.push(finding(
-                    "check_storage_compatibility",
-                    text,
-                    "see whose they are; or set another `vmid`",
-                ));
+                findings.push(finding("foreign_volumes", text, "see whose they are; or set another `vmid`"));
             }
-            Err(error) => {
-                findings.push(finding("check_storage_compatibility", error.to_string(), "let the token list it"))
-            }
+            Err(error) => findings.push(finding("foreign_volumes", error.to_string(), "let the token list it")),
         }
     }
 
@@ -358,13 +372,17 @@ impl Preflight<'_> {
                     self.source.client.permissions(Some("/")).await.is_ok_and(|held| held.has("/", "Sys.Console"));
                 if !may {
                     let text = format!("{place} is managed by HA, which the token can't set aside (Sys.Console on /)");
-                    findings.push(finding("ha", text, "grant it, or set the resource to `ignored`"));
+                    findings.push(finding("ha_attached", text, "grant it, or set the resource to `ignored`"));
                 }
                 resource.state
             }
             Ok(None) => None,
             Err(error) => {
-                findings.push(finding("ha", error.to_string(), "let the token see HA resources (Sys.Audit on /)"));
+                findings.push(finding(
+                    "ha_attached",
+                    error.to_string(),
+                    "let the token see HA resources (Sys.Audit on /)",
+                ));
                 None
             }
         }
@@ -393,7 +411,7 @@ impl Preflight<'_> {
             return Vec::new();
         }
         vec![
-            Failure::new("A bandwidth limit is advisory")
+            Failure::new("A bandwidth limit is advisory (bandwidth_limit)")
                 .at(format!("{} → {}: {limit} binds the restore, not the backup", self.source.name, self.target.name))
                 .next("limit the transfer storage itself, or grant Sys.Modify on / (which is a lot)"),
         ]
@@ -415,7 +433,7 @@ pub(super) async fn transfer_of(
 /// The storage, by its names on both clusters, that both mount from the same place and that holds backups alone
 /// (operations-review 16): the named one, or the only one there is.
 async fn shared_transfer(source: &Site, target: &Site, named: Option<&str>) -> Result<(String, String), Finding> {
-    let id = "check_storage_compatibility";
+    let id = "transport_same";
     let next = "set `transport = { storage = … }` of the path to a storage of content `backup` that both mount";
     let (ours, theirs) = tokio::try_join!(source.client.storage_index(), target.client.storage_index())
         .map_err(|error| finding(id, error.to_string(), "let the tokens list storages"))?;
@@ -440,5 +458,38 @@ async fn shared_transfer(source: &Site, target: &Site, named: Option<&str>) -> R
             let all: Vec<String> = pairs.into_iter().map(|(here, _)| here).collect();
             Err(finding(id, format!("{names} have several transfer storages: {}", all.join(", ")), next))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The ids that this file reports, read off its own text: `finding("…"` and `let id = "…"`.
+    fn reported() -> BTreeSet<&'static str> {
+        let text = include_str!("preflight.rs");
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let after =
+            |mark: &'static str| text.split(mark).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        let quoted = after("finding(").chain(after("let id = ")).filter_map(|rest| rest.split('"').next());
+        quoted.collect()
+    }
+
+    #[test]
+    fn every_check_of_the_list_is_carried_out_and_no_other() {
+        // Said as a warning, and the move's own backup, which the step of that name makes.
+        let elsewhere = ["bandwidth_limit", "backup_exists"];
+        let listed: BTreeSet<&str> =
+            PREFLIGHT.iter().map(|check| check.id).filter(|id| !elsewhere.contains(id)).collect();
+        assert_eq!(reported(), listed);
+    }
+
+    #[test]
+    fn a_finding_names_the_check_and_the_guides_name_for_it() {
+        let text = finding("snapshots", "vm 100 has snapshots", "remove them").to_string();
+        assert_eq!(text, "snapshots [validate_vm_configuration]: vm 100 has snapshots (remove them)");
+        assert_eq!(finding("rights", "x", "y").to_string(), "rights: x (y)");
     }
 }

@@ -3,7 +3,9 @@ use federation::ClusterName;
 use federation::placement::{Current, Refusal, Request, resident_ok};
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
+use super::apply::record;
 use super::{model, planned::planned};
+use crate::failures::warn;
 use crate::placing::{Pinned, Ready, Walk};
 use crate::private::{Private, disk_path};
 use crate::values::text;
@@ -27,6 +29,9 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     let mut state = planned(&req.config, &req.prior_state, place.cluster, place.placement, moving);
     if moving {
         give_another_vmid(&req, &mut state, diags);
+        if let Some(ready) = ready.filter(|ready| ready.walk(req.client, &req.planned_private) == Walk::Plan) {
+            preview(ready, &req, &state, diags).await;
+        }
     }
     if !req.prior_state.is_null() {
         Impossible { prior: &req.prior_state, private: Private::read(&req.prior_private), moving }
@@ -222,6 +227,32 @@ fn no_such_cluster(name: &str, diags: &mut Diagnostics) {
             "{name} is not a cluster of this federation: neither in `clusters` of the provider block nor in the file."
         ),
     );
+}
+
+/// Says what a planned move costs, or what would refuse it. Facts, so warnings; nothing of them is in a value.
+async fn preview(ready: &Ready, req: &PlanRequest, state: &Value, diags: &mut Diagnostics) {
+    let private = Private::read(&req.prior_private);
+    let target = state.attr("cluster").as_str().and_then(|name| ClusterName::new(name).ok());
+    let (Some(target), Some(record), Ok(mut spec)) = (target, record(&req.prior_state, &private), model::spec(state))
+    else {
+        return;
+    };
+    spec.node = text(&req.config, "node");
+    match ready.fleet.preview(&spec, &record, &target).await {
+        Ok(preview) => {
+            diags.warning(
+                format!("Virtual machine {} moves, and is down meanwhile", spec.name),
+                format!(
+                    "{} → {target} by backup and restore: {} of disks, about {} of downtime at 100 MiB/s or the path's rate.",
+                    record.cluster,
+                    preview.bytes.human(),
+                    preview.downtime
+                ),
+            );
+            preview.warnings.iter().for_each(|warning| warn(warning, diags));
+        }
+        Err(failure) => warn(&failure, diags),
+    }
 }
 
 /// A move keeps its VMID, unless the refresh found another guest with it on the target.
