@@ -2,7 +2,7 @@
 use std::time::{Duration, Instant};
 
 use federation::migration::Step;
-use federation::placement::{ClusterFacts, Request, recheck};
+use federation::placement::{ClusterFacts, ReasonClass, Request, recheck};
 use federation::{ClusterName, Span};
 use proxmox::{Error, TaskFilter, Upid};
 
@@ -131,6 +131,24 @@ impl Fleet {
         Ok(())
     }
 
+    /// Asks of a machine that grows where it is, before anything is touched, whether there is still room: capacity and limits.
+    /// What else placement would say of a newcomer doesn't concern it.
+    ///
+    /// # Errors
+    /// A stale plan, with the numbers.
+    pub async fn still_grows(&self, request: &Request, cluster: &ClusterName) -> Result<(), Failure> {
+        let what = format!("Unable to update virtual machine {}", request.name);
+        let inventory = self.recent_inventory().await;
+        let rules = self.rules().await;
+        let Err(mut reasons) = recheck(&rules.federation, &inventory, request, cluster) else { return Ok(()) };
+        reasons.retain(|reason| matches!(reason.class(), ReasonClass::Capacity | ReasonClass::Limit));
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::stale(what, format!("cluster {cluster} has no room for what it grows to: {}", reasons.join("; "))))
+    }
+
     /// Asks again what siblings can't break by being half-done, before anything is touched.
     async fn still_fits(&self, request: &Request, cluster: &ClusterName, what: &str) -> Result<(), Failure> {
         let inventory = self.recent_inventory().await;
@@ -249,7 +267,7 @@ impl Fleet {
         }
         let refuse = |error: Error| Failure::new(what).at(format!("cluster {}: no VMID", site.name)).said(error);
         let Some(range) = self.facts(site.name.as_str()).vmid_range else {
-            return site.client.next_id(None).await.map_err(refuse);
+            return self.free_everywhere(site).await.map_err(refuse);
         };
         let overview = site.fresh().await.map_err(refuse)?;
         for vmid in range.first..=range.last {

@@ -30,7 +30,7 @@ impl Fleet {
                 return Err(Failure::new(what)
                     .at(format!("somebody moved it to {}", guest.place))
                     .state("nothing was touched")
-                    .next("refresh, so that state says where it is, and destroy again"));
+                    .next("apply -refresh-only, so that state says where it is, and destroy again"));
             }
             Found::Unsure(why) => {
                 return Err(Failure::new(what)
@@ -82,7 +82,10 @@ impl Fleet {
         let fail = |error: Error| {
             Failure::new(what).at(at.to_string()).said(error).state("it exists").next("mend that, and destroy again")
         };
-        if guest.running {
+        // Facts of the refresh may be minutes old, and a running machine can't be removed.
+        let running =
+            site.client.vm_status(&at.node, at.vmid).await.map_or(guest.running, |now| now.status == "running");
+        if running {
             let upid = site.client.stop_vm(&at.node, at.vmid, None).await.map_err(fail)?;
             self.wait(site, &upid, deadline, what).await?;
         }
@@ -91,6 +94,8 @@ impl Fleet {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(fail(error)),
         };
-        self.wait(site, &upid, deadline, what).await
+        self.wait(site, &upid, deadline, what).await.map_err(|failure| {
+            failure.at(at.to_string()).state("it exists, as far as can be seen").next("mend that, and destroy again")
+        })
     }
 }

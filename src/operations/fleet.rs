@@ -1,5 +1,5 @@
 //! Owns all clusters of this process: connections, the federation's rules, and one snapshot of facts.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub struct Fleet {
     /// Held for a look-up, never over an await.
     slots: std::sync::Mutex<BTreeMap<String, Arc<Semaphore>>>,
     births: Births,
+    /// VMIDs that this process gave out.
+    given_out: std::sync::Mutex<BTreeSet<u32>>,
 }
 
 impl Fleet {
@@ -106,6 +108,7 @@ impl Fleet {
             audit: Audit::default(),
             slots: std::sync::Mutex::default(),
             births: Births::default(),
+            given_out: std::sync::Mutex::default(),
         })
     }
 
@@ -188,6 +191,17 @@ impl Fleet {
     /// Facts not older than the settings allow, for checking a decision at apply.
     pub(crate) async fn recent_inventory(&self) -> Inventory {
         self.take_inventory(self.settings.fact_age.into()).await
+    }
+
+    /// The first VMID from `from` that is neither taken nor given out, which is then given out.
+    pub(crate) fn reserve(&self, from: u32, taken: &BTreeSet<u32>) -> u32 {
+        let mut given_out = self.given_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut vmid = from;
+        while taken.contains(&vmid) || given_out.contains(&vmid) {
+            vmid = vmid.saturating_add(1);
+        }
+        given_out.insert(vmid);
+        vmid
     }
 
     /// The user wants to stop: operations end at their next step boundary.

@@ -27,6 +27,7 @@ mod site;
 mod spec;
 mod update;
 pub mod validation;
+mod vmid;
 
 pub use audit::Audit;
 pub use create::Outcome;

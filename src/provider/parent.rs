@@ -1,7 +1,7 @@
 //! Owns what the CLI that started this process was asked to do, and what stands in the plan file it applies.
 //!
 //! The decision that a plan made is in its plan file on every core: it is our own `planned_private`, which only newer cores
-//! send back (`docs/decisions/0009-the-plan-file-carries-the-decision.md`). Everything here is a hint that may be missing:
+//! send back (`docs/decisions/0010-the-plan-file-carries-the-decision.md`). Everything here is a hint that may be missing:
 //! where it is, other channels serve.
 use std::collections::BTreeMap;
 use std::io::Read;

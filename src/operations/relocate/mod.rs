@@ -166,11 +166,20 @@ impl Fleet {
 
     /// The machine, or why it can't be touched now.
     pub(crate) async fn present(&self, record: &Record, what: &str) -> Result<Guest, Failure> {
-        let nothing = |place: String| Failure::new(what).at(place).state("nothing was touched").next("plan again");
+        let stale = |changed: String| Failure::stale(what, format!("{}: {changed}", record.name));
         match self.find(record).await {
-            Found::Here(guest) | Found::Elsewhere(guest) => Ok(*guest),
-            Found::Gone => Err(nothing(format!("it does not exist any more (was {}/{})", record.cluster, record.vmid))),
-            Found::Unsure(why) => Err(nothing(why)),
+            Found::Here(mut guest) => {
+                // What is done next depends on it, and the overview may be older than the plan.
+                if let Some(site) = self.site(guest.place.cluster.as_str())
+                    && let Ok(now) = site.client.vm_status(&guest.place.node, guest.place.vmid).await
+                {
+                    guest.running = now.status == "running";
+                }
+                Ok(*guest)
+            }
+            Found::Elsewhere(guest) => Err(stale(format!("somebody moved it to {}", guest.place))),
+            Found::Gone => Err(stale(format!("it does not exist any more (was {}/{})", record.cluster, record.vmid))),
+            Found::Unsure(why) => Err(stale(why)),
         }
     }
 

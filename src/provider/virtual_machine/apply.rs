@@ -213,10 +213,21 @@ async fn change(
         record.node = moved.guest.place.node.clone();
         record.vmid = moved.guest.place.vmid;
         warnings = moved.warnings;
+    } else if grows(old, new) {
+        let current = Current { cluster: record.cluster.clone(), vmid: record.vmid };
+        if let Some(request) = planned_request(&req.planned_state, &req.config, Some(current)) {
+            ready.fleet.still_grows(&request, target).await?;
+        }
     }
     let mut outcome = ready.fleet.update(old, new, &record, timeout).await?;
     warnings.append(&mut outcome.warnings);
     Ok(Outcome { guest: outcome.guest, warnings })
+}
+
+/// Whether a machine asks for more than it has.
+fn grows(old: &VmSpec, new: &VmSpec) -> bool {
+    let bigger = new.disks.iter().any(|(slot, disk)| old.disks.get(slot).is_none_or(|had| had.size < disk.size));
+    new.vcpus() > old.vcpus() || new.memory > old.memory || bigger
 }
 
 /// State after a failed update: what is, as far as the clusters tell; else what was.

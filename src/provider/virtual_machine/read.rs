@@ -60,12 +60,15 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> ReadRespo
     ReadResponse { new_state, private: private.write() }
 }
 
-/// The other clusters of its pool on which some guest has its VMID. One that doesn't answer keeps its former answer.
+/// The other clusters of its pool, or all while it is in none, on which some guest has its VMID. One that doesn't answer keeps its former answer.
 async fn vmid_taken(ready: &Ready, guest: &Guest, former: BTreeSet<String>) -> BTreeSet<String> {
     let mut taken = BTreeSet::new();
-    let Some(pool) = guest.pool.as_ref().and_then(|pool| ready.federation().pools.get(pool)) else { return taken };
-    for name in pool.clusters.iter().filter(|name| **name != guest.place.cluster) {
-        let Some(site) = ready.fleet.site(name.as_str()) else { continue };
+    let pool = guest.pool.as_ref().and_then(|pool| ready.federation().pools.get(pool));
+    for site in ready.fleet.sites().filter(|site| site.name != guest.place.cluster) {
+        let name = &site.name;
+        if pool.is_some_and(|pool| !pool.clusters.contains(name)) {
+            continue;
+        }
         let is_taken = match site.glance().await {
             Ok(overview) => overview.guest(guest.place.vmid).is_some(),
             Err(_) => former.contains(name.as_str()),

@@ -38,7 +38,7 @@ fn placement() -> Vec<Attribute> {
             .optional()
             .describe("Wanted location, for pools with strategy `geographic`: a city, a country, or `latitude,longitude`."),
         Attribute::number("vmid").optional().computed().describe(
-            "VMID, 100 to 999999999. The cluster's next free one unless set. A move keeps it; it can only change together \
+            "VMID, 100 to 999999999. The next one that is free on every cluster unless set. A move keeps it; it can only change together \
              with `cluster`.",
         ),
     ]
