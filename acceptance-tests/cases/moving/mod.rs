@@ -74,6 +74,10 @@ impl Machine {
         let workspace = configured(world, cli, role);
         workspace.edit("main.tf", GONE, migration);
         let mut state: serde_json::Value = serde_json::from_slice(&self.state).expect("the state");
+        // Which cluster it was is noted there, and each world makes its own CAs.
+        if let Some(instance) = state["resources"][0]["instances"][0].as_object_mut() {
+            instance.remove("private");
+        }
         for part in migration.split(", ") {
             let (name, value) = part.split_once(" = ").expect("name = value");
             let value = serde_json::Value::from(value.trim_matches('"'));

@@ -280,6 +280,11 @@ impl ClusterHandle {
         self.lock().fill_storage(&self.name, storage);
     }
 
+    /// There is room again on a storage that was filled.
+    pub fn make_room(&self, storage: &str) {
+        self.lock().each_store(&self.name, storage, |store| store.full = false);
+    }
+
     /// Takes a storage off line, or back.
     pub fn set_storage_online(&self, storage: &str, online: bool) {
         self.lock().each_store(&self.name, storage, |store| store.offline = !online);
@@ -318,6 +323,11 @@ impl ClusterHandle {
                 ha.remove(&sid);
             }
         }
+    }
+
+    /// State of an HA resource; `None` where the guest is not one.
+    pub fn ha_state(&self, vmid: u32) -> Option<String> {
+        self.lock().cluster(&self.name).ha.get(&format!("vm:{vmid}")).map(|resource| resource.state.clone())
     }
 
     /// Carries a stopped VM to another cluster as an operator would by hand: same vmid, UUID and bytes, all disks on

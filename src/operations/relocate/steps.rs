@@ -464,7 +464,27 @@ impl Move<'_> {
         let set = self.target.client.set_config(&to.node, to.vmid, params, config.digest()).await;
         set.map_err(|error| self.at(&to, "onboot, protection and notes can't be set", error))?;
         self.target.changed().await;
+        if let Some(state) = self.journal.undo.ha.clone() {
+            self.manage_by_ha(&to, &state).await;
+        }
         Ok(())
+    }
+
+    /// Puts the target under HA as the source was. Its rules and groups are the source cluster's own and are not carried.
+    async fn manage_by_ha(&mut self, to: &Place, state: &str) {
+        let made = match self.target.client.ha_resource(to.vmid).await {
+            Ok(Some(_)) => return,
+            Ok(None) => self.target.client.create_ha_resource(to.vmid, Params::new().set("state", state)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            self.warnings.push(
+                Failure::new("The machine is not managed by HA any more")
+                    .at(to.to_string())
+                    .said(error)
+                    .next("add it to HA on that cluster"),
+            );
+        }
     }
 
     fn keep_source(&self, now: i64) -> Option<i64> {
@@ -567,6 +587,15 @@ pub(crate) async fn remove_fenced(
 ) -> Result<(), Failure> {
     let fail =
         |doing: &str, error: Error| Failure::new(what).at(format!("{place}: {doing}")).said(error).next("apply again");
+    // Set aside when the source was shut down; Proxmox VE removes no guest that HA knows. Rules that name it are left alone.
+    if site.client.ha_resource(place.vmid).await.is_ok_and(|resource| resource.is_some()) {
+        let mut removed = site.client.delete_ha_resource(place.vmid, Some(false)).await;
+        if removed.as_ref().is_err_and(Error::is_param_invalid) {
+            // Before PVE 9 there is no such choice.
+            removed = site.client.delete_ha_resource(place.vmid, None).await;
+        }
+        removed.map_err(|error| fail("it can't be taken out of HA", error))?;
+    }
     let set = site.client.set_config(&place.node, place.vmid, Params::new().flag("protection", false), None).await;
     set.map_err(|error| fail("its protection can't be lifted", error))?;
     let upid =
