@@ -95,7 +95,7 @@ pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
             ),
             _ => {}
         }
-        if !nic.attr("network").is_null() && !nic.attr("vlan").is_null() {
+        if nic.attr("network").as_str().is_some() && !nic.attr("vlan").is_null() {
             diags.error_at(
                 at().attribute("vlan"),
                 "A network device has a network and a VLAN",

@@ -107,7 +107,8 @@ fn nic(config: &Value, prior: &Value, moving: bool) -> Value {
             }
         };
         // What a network became is computed; where the prior object is planned as it is, it stands in the configuration's place.
-        let configured = if mapped { &Value::Null } else { config.attr(name) };
+        // A network that is not known yet may turn out to be none.
+        let configured = if mapped && config.attr("network").is_known() { &Value::Null } else { config.attr(name) };
         object.set(name, leaf(configured, prior.attr(name), Same::Exactly, became));
     }
     for name in ["model", "firewall"] {
