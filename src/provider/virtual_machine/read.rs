@@ -60,7 +60,8 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> ReadRespo
     ReadResponse { new_state, private: private.write() }
 }
 
-/// The other clusters of its pool, or all while it is in none, on which some guest has its VMID. One that doesn't answer keeps its former answer.
+/// The other clusters of its pool, or all while it is in none, on which some guest has its VMID. One that doesn't answer keeps
+/// its former answer.
 async fn vmid_taken(ready: &Ready, guest: &Guest, former: BTreeSet<String>) -> BTreeSet<String> {
     let mut taken = BTreeSet::new();
     let pool = guest.pool.as_ref().and_then(|pool| ready.federation().pools.get(pool));
