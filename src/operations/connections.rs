@@ -33,7 +33,7 @@ pub struct Written {
 }
 
 /// Where files and environment variables come from, so that reading is a function of its arguments.
-pub trait Outside {
+pub trait Outside: Sync {
     /// The bytes of a file.
     ///
     /// # Errors
@@ -94,7 +94,8 @@ impl Connections {
     ) -> Connections {
         let mut read = Connections { mistakes: check(written), ..Connections::default() };
         let bad: BTreeSet<String> = read.mistakes.iter().map(|mistake| mistake.cluster.clone()).collect();
-        let names: BTreeSet<&str> = written.keys().map(String::as_str).chain(file.keys().map(ClusterName::as_str)).collect();
+        let names: BTreeSet<&str> =
+            written.keys().map(String::as_str).chain(file.keys().map(ClusterName::as_str)).collect();
         let nothing = Written::default();
         for name in names {
             let mut reader = Reader {
@@ -123,7 +124,12 @@ impl Connections {
         let mistakes = &mut self.mistakes;
         self.usable.retain(|connection| {
             let bare = |endpoint: &String| {
-                endpoint.trim().trim_end_matches('/').trim_end_matches("/api2/json").trim_end_matches('/').to_lowercase()
+                endpoint
+                    .trim()
+                    .trim_end_matches('/')
+                    .trim_end_matches("/api2/json")
+                    .trim_end_matches('/')
+                    .to_lowercase()
             };
             let taken = connection.endpoints.iter().find_map(|endpoint| Some((endpoint, owners.get(&bare(endpoint))?)));
             let Some((endpoint, owner)) = taken else {
@@ -161,7 +167,12 @@ pub fn check(written: &BTreeMap<String, Written>) -> Vec<Mistake> {
             say("", None, "Not a cluster name", error.to_string());
         }
         if written.endpoints.as_ref().is_some_and(Vec::is_empty) {
-            say("endpoints", None, "A cluster has no address", format!("Cluster {name} has an empty list of endpoints."));
+            say(
+                "endpoints",
+                None,
+                "A cluster has no address",
+                format!("Cluster {name} has an empty list of endpoints."),
+            );
         }
         for (index, endpoint) in written.endpoints.iter().flatten().enumerate() {
             if let Err(why) = ClusterConnection::check_endpoint(endpoint) {
@@ -178,7 +189,8 @@ pub fn check(written: &BTreeMap<String, Written>) -> Vec<Mistake> {
             say("connect_timeout", None, "Invalid connect_timeout", error.to_string());
         }
         for (key, other) in written.contradictions() {
-            let detail = format!("Cluster {name} has `{key}` and `{other}`, which exclude each other: keep one of the two.");
+            let detail =
+                format!("Cluster {name} has `{key}` and `{other}`, which exclude each other: keep one of the two.");
             say(key, None, "A connection contradicts itself", detail);
         }
     }
@@ -278,7 +290,8 @@ impl Reader<'_> {
         }
         let in_file = file.and_then(|file| file.password_env.as_ref());
         let Some(variable) = written.password_env.as_ref().or(in_file) else {
-            let detail = format!("Cluster {} has the user {username}, but neither `password` nor `password_env`.", self.name);
+            let detail =
+                format!("Cluster {} has the user {username}, but neither `password` nor `password_env`.", self.name);
             self.say("", false, "A cluster has no credentials", detail);
             return None;
         };
@@ -310,6 +323,11 @@ impl Reader<'_> {
         }
         if let Some(ca) = written.ca_file.as_ref().or_else(|| file.and_then(|file| file.ca_file.as_ref())) {
             return match self.outside.file(Path::new(ca)) {
+                Ok(pem) if !holds_certificate(&pem) => {
+                    let detail = format!("{ca} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----).");
+                    self.say("ca_file", !own, "The CA file holds no certificate", detail);
+                    None
+                }
                 Ok(pem) => Some(TlsTrust::Ca(pem)),
                 Err(error) => {
                     self.say("ca_file", !own, "The CA file can't be read", format!("{ca}: {error}"));
@@ -356,6 +374,11 @@ impl Reader<'_> {
         }
         (!fingerprints.is_empty()).then_some(TlsTrust::Fingerprints(fingerprints))
     }
+}
+
+fn holds_certificate(pem: &[u8]) -> bool {
+    let mark = b"-----BEGIN CERTIFICATE-----";
+    pem.windows(mark.len()).any(|window| window == mark)
 }
 
 #[cfg(test)]
@@ -440,7 +463,8 @@ mod tests {
         let outside = Fake(BTreeMap::new());
         let unset = Connections::read(&BTreeMap::new(), &file("a"), &outside);
         assert!(unset.usable.is_empty());
-        let unset = unset.mistakes.iter().find(|m| !m.warning).map(|m| (m.key, m.in_file, m.detail.contains("FILE_PW")));
+        let unset =
+            unset.mistakes.iter().find(|m| !m.warning).map(|m| (m.key, m.in_file, m.detail.contains("FILE_PW")));
         assert_eq!(unset, Some(("password_env", true, true)));
     }
 

@@ -25,6 +25,7 @@ mod process;
 mod relocate;
 mod site;
 mod spec;
+mod status;
 mod update;
 pub mod validation;
 mod vmid;
@@ -40,6 +41,7 @@ pub use notes::{Copy, Kept, Mark, Origin, Retired};
 pub use process::Process;
 pub use relocate::{Finding, Preview};
 pub use site::{Overview, Site};
+pub use status::{ClusterStatus, Status};
 pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
 
 /// What is needed to connect, for callers that read it from a user.

@@ -69,15 +69,15 @@ impl Validation {
         self.problems.push(whole(path, &message.into()));
     }
 
-    /// Asks every cluster of `names`, all at once, whether it answers, is who it should be and has what is declared of it.
-    pub async fn connectivity(&mut self, fleet: &Fleet, names: impl IntoIterator<Item = ClusterName>) {
+    /// Asks every cluster of `declared`, all at once, whether it answers, is who it should be and has what is declared of it.
+    /// One that `fleet` has no connection to is a problem.
+    pub async fn connectivity(&mut self, fleet: &Fleet, declared: &BTreeMap<ClusterName, Cluster>) {
         let mut asked = JoinSet::new();
-        for name in names {
+        for (name, declared) in declared.clone() {
             let Some(site) = fleet.site(name.as_str()).cloned() else {
                 self.unusable(name.as_str(), "it has no connection");
                 continue;
             };
-            let declared = fleet.facts(name.as_str());
             asked.spawn(async move {
                 let (probe, facts) = site.probe().await;
                 let lacks = if probe.reachable { lacking(&declared, &facts) } else { Vec::new() };
@@ -128,8 +128,11 @@ impl Site {
         let version = match self.client.version().await {
             Ok(version) => version.version,
             Err(error) => {
-                let facts = ClusterFacts { health: Health::Unreachable(error.to_string()), ..ClusterFacts::default() };
-                return (Probe { message: error.to_string(), ..Probe::default() }, facts);
+                // Its line names the cluster already.
+                let said = error.to_string();
+                let message = said.strip_prefix(&format!("cluster {}: ", self.name)).unwrap_or(&said).to_owned();
+                let facts = ClusterFacts { health: Health::Unreachable(message.clone()), ..ClusterFacts::default() };
+                return (Probe { message, ..Probe::default() }, facts);
             }
         };
         let facts = self.take_facts(Duration::MAX).await;
@@ -169,7 +172,10 @@ fn lacking(declared: &Cluster, facts: &ClusterFacts) -> Vec<String> {
     for (network, at) in &declared.networks {
         if !bridges.is_empty() && !bridges.contains(at.bridge.as_str()) {
             let list = bridges.iter().copied().collect::<Vec<_>>().join(", ");
-            lacks.push(format!("networks.{network} names the bridge {:?}, which it doesn't have; it has {list}", at.bridge));
+            lacks.push(format!(
+                "networks.{network} names the bridge {:?}, which it doesn't have; it has {list}",
+                at.bridge
+            ));
         }
     }
     lacks
@@ -202,7 +208,8 @@ mod tests {
             ..Cluster::default()
         };
         let zfs = StorageFacts { name: "zfs".into(), ..StorageFacts::default() };
-        let facts = ClusterFacts { storages: vec![zfs], missing_right: Some("Sys.Audit on /".into()), ..Default::default() };
+        let facts =
+            ClusterFacts { storages: vec![zfs], missing_right: Some("Sys.Audit on /".into()), ..Default::default() };
         let lacks = lacking(&declared, &facts);
         assert_eq!(lacks.len(), 2, "{lacks:?}");
         assert!(lacks[1].contains("\"ceph\"") && lacks[1].contains("it has zfs"), "{lacks:?}");

@@ -123,20 +123,23 @@ impl AttributePath {
 }
 
 impl Diagnostics {
-    /// Paths are cut to what `ty` can express.
+    /// Paths are cut to what `ty` can express, and to what core finds in a configuration: a top-level attribute, and one
+    /// element of it. Of a path further into a nested attribute core shows the first line of the whole block, so the rest of
+    /// such a path goes into the text.
     pub(crate) fn into_wire(self, ty: Option<&Type>) -> Vec<wire::Diagnostic> {
-        let convert = |d: Diagnostic| wire::Diagnostic {
-            severity: match d.severity {
-                Severity::Error => wire::diagnostic::Severity::Error.into(),
-                Severity::Warning => wire::diagnostic::Severity::Warning.into(),
-            },
-            summary: d.summary,
-            detail: d.detail,
-            attribute: d
-                .path
-                .map(|path| ty.map_or_else(|| path.clone(), |ty| ty.clip(&path)))
-                .filter(|path| !path.is_root())
-                .map(|path| path.to_wire()),
+        let convert = |d: Diagnostic| {
+            let path = d.path.map(|path| ty.map_or_else(|| path.clone(), |ty| ty.clip(&path))).unwrap_or_default();
+            let shown = found_by_core(&path);
+            let detail = if shown == path { d.detail } else { format!("{path}: {}", d.detail) };
+            wire::Diagnostic {
+                severity: match d.severity {
+                    Severity::Error => wire::diagnostic::Severity::Error.into(),
+                    Severity::Warning => wire::diagnostic::Severity::Warning.into(),
+                },
+                summary: d.summary,
+                detail,
+                attribute: (!shown.is_root()).then(|| shown.to_wire()),
+            }
         };
         self.into_iter().map(convert).collect()
     }
@@ -154,6 +157,13 @@ impl Diagnostics {
         };
         diagnostics.into_iter().map(convert).collect()
     }
+}
+
+/// The first attribute of a path, with the element of it where the path goes into one.
+fn found_by_core(path: &AttributePath) -> AttributePath {
+    let element = matches!(path.steps.get(1), Some(Step::Key(_) | Step::Index(_)));
+    let steps = path.steps.iter().take(if element { 2 } else { 1 });
+    AttributePath { steps: steps.cloned().collect() }
 }
 
 impl From<Option<wire::ClientCapabilities>> for ClientCapabilities {
@@ -197,6 +207,20 @@ impl wire::DynamicValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_core_cannot_find_is_cut_and_told_in_the_text() {
+        let shown = |path: AttributePath| {
+            let one = Diagnostics::from_iter([Diagnostic::error("s", "d").at(path)]).into_wire(None).remove(0);
+            (one.attribute.map_or(0, |path| path.steps.len()), one.detail)
+        };
+        assert_eq!(shown(AttributePath::new("memory")), (1, "d".to_owned()));
+        assert_eq!(shown(AttributePath::new("disks").key("scsi0")), (2, "d".to_owned()));
+        assert_eq!(shown(AttributePath::new("cpu").attribute("cores")), (1, "cpu.cores: d".to_owned()));
+        let deep = AttributePath::new("clusters").key("a").attribute("endpoints").index(0);
+        assert_eq!(shown(deep), (2, "clusters[\"a\"].endpoints[0]: d".to_owned()));
+        assert_eq!(shown(AttributePath::root()), (0, "d".to_owned()));
+    }
 
     #[test]
     fn an_attribute_has_a_type_or_a_nested_type_never_both() {

@@ -10,6 +10,7 @@ mod failures;
 mod parent;
 mod placing;
 mod private;
+mod validation_data;
 mod values;
 mod virtual_machine;
 
@@ -78,7 +79,7 @@ impl Provider for Moxxie {
         ProviderSchema {
             provider: block::schema(),
             resources: BTreeMap::from([(virtual_machine::TYPE.to_owned(), virtual_machine::schema::schema())]),
-            data_sources: BTreeMap::new(),
+            data_sources: BTreeMap::from([(validation_data::TYPE.to_owned(), validation_data::schema::schema())]),
         }
     }
 
@@ -124,7 +125,7 @@ impl Provider for Moxxie {
             decisions.sweep();
         }
         let parent = if req.reattach { Parent::default() } else { Parent::here() };
-        let ready = Ready { fleet, decisions, plan_identity, inventory, ledger: Mutex::new(Ledger::new()), parent };
+        let ready = Ready { config_file: block.config_file, fleet, decisions, plan_identity, inventory, ledger: Mutex::new(Ledger::new()), parent };
         *self.ready.write().await = Some(Arc::new(ready));
     }
 
@@ -192,17 +193,27 @@ impl Provider for Moxxie {
     }
 
     async fn validate_data_source(&self, type_name: &str, _config: Value, diags: &mut Diagnostics) {
-        Moxxie::unknown_type(type_name, diags);
+        match type_name {
+            validation_data::TYPE => {}
+            other => Moxxie::unknown_type(other, diags),
+        }
     }
 
     async fn read_data_source(
         &self,
         type_name: &str,
-        _config: Value,
+        config: Value,
         _: ClientCapabilities,
         diags: &mut Diagnostics,
     ) -> Value {
-        Moxxie::unknown_type(type_name, diags);
-        Value::Null
+        match type_name {
+            validation_data::TYPE => {
+                validation_data::read::read(self.ready().await.as_deref(), &config, &Here, diags).await
+            }
+            other => {
+                Moxxie::unknown_type(other, diags);
+                Value::Null
+            }
+        }
     }
 }

@@ -16,6 +16,8 @@ use crate::private::Private;
 /// What a configured process decides with.
 #[derive(Debug)]
 pub(crate) struct Ready {
+    /// The provider block's `config_file`.
+    pub(crate) config_file: Option<String>,
     /// The clusters.
     pub(crate) fleet: Arc<Fleet>,
     /// The decision journal; none in reattach mode, whose folder and parent are the debugger's.

@@ -1,0 +1,227 @@
+//! The command `federate` against the simulator: the guide's commands as the guide types them, tables, JSON, exit codes.
+//!
+//! `MOXXIE_BLESS=1` writes the tables in `federate/` anew.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::SimulatedWorld;
+use serde_json::Value;
+
+const YAML: &str = include_str!("main_job/multi-site.yaml");
+
+/// A folder with a federation file and connections to a world, and the environment that holds the tokens.
+struct Desk {
+    dir: tempfile::TempDir,
+    env: Vec<(String, String)>,
+}
+
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Desk {
+    fn new(world: &SimulatedWorld, yaml: &str) -> Desk {
+        let dir = tempfile::tempdir().expect("a folder");
+        let desk = Desk { env: world.tokens("platform"), dir };
+        desk.write("multi-site.yaml", yaml);
+        desk.write("connections.json", &world.connections().to_string());
+        desk
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    fn run(&self, words: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_federate"));
+        command.args(words).current_dir(self.dir.path()).env_remove("MOXXIE_CONFIG_FILE");
+        command.env("MOXXIE_CONNECTIONS", "connections.json").envs(self.env.iter().map(|(k, v)| (k, v)));
+        let out = command.output().expect("the command runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Said { code: out.status.code().unwrap_or(-1), stdout: text(&out.stdout), stderr: text(&out.stderr) }
+    }
+
+    /// One line of a shell, without quotes in it.
+    fn line(&self, line: &str) -> Said {
+        self.run(&line.split_whitespace().skip(1).collect::<Vec<_>>())
+    }
+}
+
+impl Said {
+    #[track_caller]
+    fn code(self, code: i32) -> Said {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn says(self, words: &str) -> Said {
+        let all = format!("{}{}", self.stdout, self.stderr);
+        assert!(all.contains(words), "not there: {words:?}\n{all}");
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+
+    /// Compares the tables with `federate/NAME.txt`; addresses of the simulator, which differ every time, are masked.
+    #[track_caller]
+    fn shows(self, name: &str) -> Said {
+        let file =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("acceptance-tests/cases/federate/{name}.txt"));
+        let shown = masked(&format!("{}{}", self.stdout, self.stderr));
+        if std::env::var_os("MOXXIE_BLESS").is_some() {
+            std::fs::write(&file, &shown).expect("the golden");
+        }
+        let golden = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(shown, golden, "{} differs (MOXXIE_BLESS=1 writes it anew)", file.display());
+        self
+    }
+}
+
+/// `127.0.0.1:40123` becomes `127.0.0.1:PORT`, and what the table wrote in the address's width stays aligned enough.
+fn masked(text: &str) -> String {
+    let mut parts = text.split("127.0.0.1:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out += "127.0.0.1:PORT";
+        out += part.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    out
+}
+
+#[test]
+fn the_guides_commands_work_as_the_guide_types_them() {
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, YAML);
+    for quoted in [false, true] {
+        let run = |line: &str| if quoted { desk.run(&[line]) } else { desk.line(&line.replace("\\\n", "")) };
+        run("federate status -c multi-site.yaml").code(0).says("3 of 3 clusters healthy");
+        run("federate allocate -c multi-site.yaml \\\n  -p production-pool --cpu 4 --memory 8GB --location Amsterdam")
+            .code(0)
+            .says("goes to worldstream-prod");
+        run("federate validate -c multi-site.yaml").code(0).says("multi-site.yaml is valid");
+        run("federate validate -c multi-site.yaml --check-connectivity").code(0).says("worldstream-prod  yes");
+        // The guide leaves -c out here: the file in the working directory is meant.
+        run("federate allocate -p production-pool --explain").code(0).says("WHAT COUNTS");
+        run("federate -c multi-site.yaml status").code(0);
+        run("federate migrate -c multi-site.yaml \\\n  vm-100 --from worldstream-prod --to databarn-dr")
+            .code(2)
+            .says("not there yet, and nothing was done")
+            .says("tofu apply");
+        run("federate migrate vm-100 --from source --to target --dry-run").code(2).says("tofu plan");
+    }
+    let writes: Vec<String> = world.writes();
+    assert_eq!(writes, Vec::<String>::new(), "the command changes nothing");
+}
+
+#[test]
+fn the_guides_own_file_works_unchanged() {
+    let Some(folder) = std::env::var_os("MOXXIE_REFERENCE") else {
+        eprintln!("MOXXIE_REFERENCE is not set: the guide's own file was not looked at");
+        return;
+    };
+    let yaml = std::fs::read_to_string(Path::new(&folder).join("multi-site-example.yaml")).expect("the guide's file");
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, &yaml);
+    desk.line("federate validate -c multi-site.yaml --check-connectivity").code(0);
+    desk.line("federate status -c multi-site.yaml").code(0).says("development-pool  cost");
+    desk.line("federate allocate -c multi-site.yaml -p production-pool --cpu 4 --memory 8GB --location Amsterdam")
+        .code(0)
+        .says("goes to worldstream-prod");
+    // Its comment says "keep dev away from prod"; its rule names a cluster where a place was meant.
+    desk.line("federate allocate -c multi-site.yaml -p development-pool").code(0).says("goes to hetzner-edge");
+}
+
+#[test]
+fn tables_are_for_people() {
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, YAML);
+    desk.line("federate status").code(0).shows("status");
+    desk.line("federate validate").code(0).shows("validate");
+    desk.line("federate validate --check-connectivity").code(0).shows("connectivity");
+    desk.line("federate allocate -p production-pool --name web-2 --cpu 4 --memory 8GB --disk 40GB --storage fast --network app --explain")
+        .code(0)
+        .shows("allocate-explained");
+    desk.line("federate allocate -p development-pool --cpu 2 --memory 4GB --explain").code(0).shows("allocate-cost");
+    desk.line("federate allocate -p production-pool --name web-1 --count 5 --cpu 2 --memory 4GB")
+        .code(0)
+        .shows("allocate-five");
+    desk.line("federate allocate -p production-pool --name db-1 --count 4 --tag database")
+        .code(0)
+        .shows("allocate-spread");
+    desk.line("federate allocate -p production-pool --cpu 99999 --memory 8GB").code(2).shows("allocate-misuse");
+    desk.line("federate allocate -p production-pool --cpu 4 --memory 900TB").code(1).shows("allocate-refused");
+    desk.line("federate allocate -p no-such-pool").code(2).says("there are: development-pool, production-pool");
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_wrong_file_is_named_line_by_line() {
+    let world = SimulatedWorld::three_sites();
+    // What the historical program passed as valid.
+    let yaml = YAML
+        .replace("strategy: balanced", "strategy: bogus")
+        .replacen("method: backup-restore", "method: teleport", 1)
+        .replace("target_cluster: worldstream-prod, type", "target_cluster: worldstream-prd, type")
+        .replace("tier: edge", "teir: edge")
+        + "federation:\n  primary_cluster: nonexist\n  failover_priority: [zzz]\n";
+    let desk = Desk::new(&world, &yaml);
+    desk.line("federate validate --check-connectivity").code(1).shows("validate-wrong");
+    let value = desk.line("federate validate --json").code(1).json();
+    assert_eq!(value["valid"], false);
+    assert!(value["problems"].as_array().is_some_and(|problems| problems.iter().all(|p| p["line"].as_u64() > Some(0))));
+    desk.line("federate status").code(1).says("6 mistakes");
+    assert_eq!(world.requests().len(), 0, "a wrong file is never tried on the clusters");
+}
+
+#[test]
+fn a_dark_cluster_an_unset_variable_and_a_wrong_token_are_told_apart() {
+    let world = SimulatedWorld::three_sites();
+    let mut desk = Desk::new(&world, YAML);
+    let mut connections = world.connections();
+    // A port that nobody listens on any more.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    connections["hetzner-edge"]["endpoints"] = serde_json::json!([format!("https://{closed}")]);
+    desk.write("connections.json", &connections.to_string());
+    desk.env.retain(|(name, _)| name != "MOXXIE_TOKEN_DATABARN_DR");
+    for (name, value) in &mut desk.env {
+        if name == "MOXXIE_TOKEN_WORLDSTREAM_PROD" {
+            *value = "platform@pve!platform=00000000-0000-0000-0000-000000000000".to_owned();
+        }
+    }
+    let said = desk.line("federate validate --check-connectivity").code(1).shows("connectivity-wrong");
+    assert!(!said.stdout.contains("00000000-"), "no secret is shown");
+    desk.line("federate status").code(1).says("0 of 3 clusters healthy");
+    // Without being asked, validate looks at the file alone: no environment, no cluster.
+    desk.line("federate validate").code(0);
+    desk.line("federate allocate -p production-pool").code(1).says("MOXXIE_TOKEN_DATABARN_DR");
+    desk.write("connections.json", &world.connections().to_string().replace("api_token_env", "api_token"));
+    desk.line("federate status").code(2).says("secrets do not belong");
+    desk.line("federate status -c nowhere.yaml").code(2).says("nowhere.yaml");
+    desk.line("federate stauts").code(2).says("status");
+}
+
+#[test]
+fn json_is_for_programs() {
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, YAML);
+    let status = desk.line("federate status --json").code(0).json();
+    assert_eq!(status["clusters"]["worldstream-prod"]["state"], "ok");
+    assert_eq!(status["clusters"]["worldstream-prod"]["nodes"].as_array().map(Vec::len), Some(3));
+    assert_eq!(status["pools"]["production-pool"]["limits"]["max_vms"], 150);
+    let valid = desk.line("federate validate --check-connectivity --json").code(0).json();
+    assert_eq!((&valid["valid"], &valid["clusters"]["databarn-dr"]["quorate"]), (&true.into(), &true.into()));
+    let placed = desk.line("federate allocate -p production-pool --count 3 --json --explain").code(0).json();
+    assert_eq!(placed["machines"].as_array().map(Vec::len), Some(3));
+    assert!(placed["machines"][0]["explanation"]["candidates"].is_array());
+    let refused = desk.line("federate --json allocate -p production-pool --memory 900TB").code(1).json();
+    assert!(refused["machines"][0]["cluster"].is_null());
+    assert!(refused["machines"][0]["smallest_relaxation"].as_str().is_some_and(|text| !text.is_empty()));
+    let wrong = desk.line("federate allocate -p nope --json").code(2).json();
+    assert!(wrong["error"].as_str().is_some_and(|text| text.contains("nope")));
+}

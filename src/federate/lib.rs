@@ -1,0 +1,29 @@
+//! The guide's command `federate`: `validate`, `status` and `allocate` on a federation file, for people and for CI.
+//!
+//! It shows what the same rules and operations answer that the provider uses, and changes nothing on any cluster. It must
+//! not know Terraform, and decides nothing itself.
+
+mod allocate;
+mod arguments;
+mod connections;
+mod migrate;
+mod report;
+mod source;
+mod status;
+mod table;
+mod validate;
+
+pub use arguments::{Arguments, Verb, words};
+pub use report::{Exit, Output};
+
+/// Runs a command that was read.
+pub async fn run(arguments: Arguments) -> Output {
+    let (common, json) = (arguments.common, arguments.json);
+    let done = match arguments.verb {
+        Verb::Validate(asked) => validate::run(&common, &asked, json).await,
+        Verb::Status => status::run(&common, json).await,
+        Verb::Allocate(asked) => allocate::run(&common, &asked, json).await,
+        Verb::Migrate(asked) => Ok(migrate::run(&asked)),
+    };
+    done.unwrap_or_else(|wrong| wrong.output(json))
+}
