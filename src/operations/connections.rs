@@ -114,12 +114,12 @@ impl Connections {
                 read.usable.push(connection);
             }
         }
-        read.shared_addresses();
+        read.shared_addresses(written);
         read
     }
 
     /// One cluster under two names would be two candidates, and the source of a move its own target. The first name keeps it.
-    fn shared_addresses(&mut self) {
+    fn shared_addresses(&mut self, written: &BTreeMap<String, Written>) {
         let mut owners: BTreeMap<String, String> = BTreeMap::new();
         let mistakes = &mut self.mistakes;
         self.usable.retain(|connection| {
@@ -140,7 +140,7 @@ impl Connections {
                 cluster: connection.name.clone(),
                 key: "endpoints",
                 index: None,
-                in_file: false,
+                in_file: written.get(&connection.name).is_none_or(|written| written.endpoints.is_none()),
                 warning: false,
                 summary: "One cluster under two names".to_owned(),
                 detail: format!("{endpoint} is an address of {owner} and of {}.", connection.name),
@@ -473,6 +473,7 @@ mod tests {
         let mut both = file("a");
         both.extend(file("b"));
         let read = Connections::read(&BTreeMap::new(), &both, &Fake(BTreeMap::from([("FILE_PW", "x")])));
-        assert!(read.mistakes.iter().any(|m| m.summary.contains("two names")), "{:?}", read.mistakes);
+        assert!(read.mistakes.iter().any(|m| m.summary.contains("two names") && m.in_file), "{:?}", read.mistakes);
+        assert_eq!(read.usable.len(), 1, "the first name keeps it");
     }
 }
