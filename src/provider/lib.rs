@@ -7,9 +7,13 @@
 mod block;
 mod decisions;
 mod failures;
+mod federation_data;
+mod layers;
 mod parent;
 mod placing;
 mod private;
+mod resource_pool;
+mod snapshot;
 mod validation_data;
 mod values;
 mod virtual_machine;
@@ -17,7 +21,7 @@ mod virtual_machine;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use federation::placement::{Inventory, Ledger};
+use federation::placement::Ledger;
 use operations::connections::Here;
 use operations::{Audit, Fleet, Settings};
 use protocol::{
@@ -28,8 +32,10 @@ use tokio::sync::{Mutex, RwLock};
 
 use crate::decisions::Decisions;
 use crate::failures::report;
+use crate::layers::Layers;
 use crate::parent::Parent;
 use crate::placing::Ready;
+use crate::snapshot::Snapshot;
 
 /// The provider.
 #[derive(Debug, Default)]
@@ -53,10 +59,10 @@ impl Moxxie {
     }
 }
 
-/// The facts of `inventory`, and their digest.
-fn inventory(text: &str, diags: &mut Diagnostics) -> Option<Arc<Inventory>> {
-    match serde_json::from_str(text) {
-        Ok(inventory) => Some(Arc::new(inventory)),
+/// The facts of `inventory`.
+fn snapshot(text: &str, diags: &mut Diagnostics) -> Option<Snapshot> {
+    match Snapshot::read(text) {
+        Ok(snapshot) => Some(snapshot),
         Err(error) => {
             diags.error_at(
                 protocol::AttributePath::new("inventory"),
@@ -68,18 +74,19 @@ fn inventory(text: &str, diags: &mut Diagnostics) -> Option<Arc<Inventory>> {
     }
 }
 
-fn digest(text: &str) -> String {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[async_trait]
 impl Provider for Moxxie {
     fn schema(&self) -> ProviderSchema {
         ProviderSchema {
             provider: block::schema(),
-            resources: BTreeMap::from([(virtual_machine::TYPE.to_owned(), virtual_machine::schema::schema())]),
-            data_sources: BTreeMap::from([(validation_data::TYPE.to_owned(), validation_data::schema::schema())]),
+            resources: BTreeMap::from([
+                (resource_pool::TYPE.to_owned(), resource_pool::schema::schema()),
+                (virtual_machine::TYPE.to_owned(), virtual_machine::schema::schema()),
+            ]),
+            data_sources: BTreeMap::from([
+                (federation_data::TYPE.to_owned(), federation_data::schema::schema()),
+                (validation_data::TYPE.to_owned(), validation_data::schema::schema()),
+            ]),
         }
     }
 
@@ -96,12 +103,12 @@ impl Provider for Moxxie {
             return;
         }
         let Some(block) = block::read(&req.config, &Here, diags) else { return };
-        let inventory = match block.inventory.as_deref().map(|text| inventory(text, diags)) {
+        let snapshot = match block.inventory.as_deref().map(|text| snapshot(text, diags)) {
             Some(None) => return,
             Some(some) => some,
             None => None,
         };
-        let plan_identity = block.plan_id.clone().or_else(|| block.inventory.as_deref().map(digest));
+        let plan_identity = block.plan_id.clone().or_else(|| block.inventory.as_deref().map(Snapshot::identity));
         let settings = Settings { lease: block.lease, concurrency: block.concurrency, ..Settings::default() };
         let fleet = match Fleet::new(block.connections, block.federation, settings) {
             Ok(fleet) if req.reattach => fleet,
@@ -125,7 +132,16 @@ impl Provider for Moxxie {
             decisions.sweep();
         }
         let parent = if req.reattach { Parent::default() } else { Parent::here() };
-        let ready = Ready { config_file: block.config_file, fleet, decisions, plan_identity, inventory, ledger: Mutex::new(Ledger::new()), parent };
+        let ready = Ready {
+            config_file: block.config_file,
+            fleet,
+            decisions,
+            plan_identity,
+            snapshot,
+            ledger: Mutex::new(Ledger::new()),
+            layers: Layers::default(),
+            parent,
+        };
         *self.ready.write().await = Some(Arc::new(ready));
     }
 
@@ -144,6 +160,7 @@ impl Provider for Moxxie {
                 }
                 virtual_machine::model::validate(&config, diags);
             }
+            resource_pool::TYPE => resource_pool::model::validate(&config, diags),
             other => Moxxie::unknown_type(other, diags),
         }
     }
@@ -151,6 +168,7 @@ impl Provider for Moxxie {
     async fn read_resource(&self, type_name: &str, req: ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
         match type_name {
             virtual_machine::TYPE => virtual_machine::read::read(self.ready().await.as_deref(), req, diags).await,
+            resource_pool::TYPE => resource_pool::read::read(self.ready().await.as_deref(), req, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);
                 ReadResponse::default()
@@ -161,6 +179,7 @@ impl Provider for Moxxie {
     async fn plan_resource(&self, type_name: &str, req: PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
         match type_name {
             virtual_machine::TYPE => virtual_machine::plan::plan(self.ready().await.as_deref(), req, diags).await,
+            resource_pool::TYPE => resource_pool::plan::plan(self.ready().await.as_deref(), req, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);
                 PlanResponse::default()
@@ -175,6 +194,7 @@ impl Provider for Moxxie {
         };
         match type_name {
             virtual_machine::TYPE => virtual_machine::apply::apply(&ready, req, diags).await,
+            resource_pool::TYPE => resource_pool::apply::apply(&ready, req, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);
                 ApplyResponse { new_state: req.prior_state, private: req.planned_private }
@@ -185,6 +205,7 @@ impl Provider for Moxxie {
     async fn import_resource(&self, type_name: &str, id: &str, diags: &mut Diagnostics) -> Vec<ImportedResource> {
         match type_name {
             virtual_machine::TYPE => virtual_machine::read::import(self.ready().await.as_deref(), id, diags).await,
+            resource_pool::TYPE => resource_pool::read::import(self.ready().await.as_deref(), id, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);
                 Vec::new()
@@ -192,8 +213,9 @@ impl Provider for Moxxie {
         }
     }
 
-    async fn validate_data_source(&self, type_name: &str, _config: Value, diags: &mut Diagnostics) {
+    async fn validate_data_source(&self, type_name: &str, config: Value, diags: &mut Diagnostics) {
         match type_name {
+            federation_data::TYPE => federation_data::read::validate(&config, diags),
             validation_data::TYPE => {}
             other => Moxxie::unknown_type(other, diags),
         }
@@ -207,6 +229,7 @@ impl Provider for Moxxie {
         diags: &mut Diagnostics,
     ) -> Value {
         match type_name {
+            federation_data::TYPE => federation_data::read::read(self.ready().await.as_deref(), config, diags).await,
             validation_data::TYPE => {
                 validation_data::read::read(self.ready().await.as_deref(), &config, &Here, diags).await
             }

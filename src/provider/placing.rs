@@ -2,16 +2,19 @@
 use std::sync::Arc;
 
 use federation::journal::decision_key;
-use federation::placement::{Decision, Inventory, Ledger, Refusal, Request};
-use federation::{ClusterName, Federation};
+use federation::model::Layered;
+use federation::placement::{Decision, Ledger, Refusal, Request, resident_ok};
+use federation::{ClusterName, Federation, PoolName};
 use operations::Fleet;
 use protocol::{ClientCapabilities, Diagnostics};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::decisions::{Decisions, Entry, workspace};
+use crate::layers::{Layers, Planned};
 use crate::parent::Parent;
 use crate::private::Private;
+use crate::snapshot::Snapshot;
 
 /// What a configured process decides with.
 #[derive(Debug)]
@@ -24,10 +27,12 @@ pub(crate) struct Ready {
     pub(crate) decisions: Option<Decisions>,
     /// `plan_id`, or the digest of `inventory`.
     pub(crate) plan_identity: Option<String>,
-    /// The facts of `inventory`.
-    pub(crate) inventory: Option<Arc<Inventory>>,
+    /// The facts and enrolled rules of `inventory`.
+    pub(crate) snapshot: Option<Snapshot>,
     /// What this process has placed already.
     pub(crate) ledger: Mutex<Ledger>,
+    /// What this process plans of pools.
+    pub(crate) layers: Layers,
     /// The CLI that started this process.
     pub(crate) parent: Parent,
 }
@@ -53,9 +58,35 @@ pub(crate) enum Walk {
 }
 
 impl Ready {
-    /// The federation.
+    /// What is declared of the federation: the same in every walk, whatever the clusters say.
     pub(crate) fn federation(&self) -> &Federation {
         self.fleet.declared()
+    }
+
+    /// The federation's rules in all three layers: what is declared, enrolled (as `inventory` has it, where that is set), and
+    /// planned in this process so far.
+    pub(crate) async fn rules(&self) -> Arc<Layered> {
+        let enrolled = match &self.snapshot {
+            Some(snapshot) => snapshot.enrolled.clone(),
+            None => self.fleet.enrolled().await,
+        };
+        self.layers.together(self.federation(), &enrolled)
+    }
+
+    /// Tells the rest of this process what a pool becomes. Whether a machine was decided with another idea of it: then it
+    /// named the pool literally, for by reference the pool comes first.
+    pub(crate) async fn plan_pool(&self, name: &PoolName, planned: Planned) -> bool {
+        let unknown = matches!(planned, Planned::Unknown(_));
+        self.layers.plan(name, planned);
+        let rules = self.rules().await;
+        let now = rules.federation.pools.get(name).filter(|_| !unknown);
+        // In reattach mode one process serves the walks of many runs: who asked in an earlier one doesn't count.
+        self.decisions.is_some() && self.layers.came_too_late(name, now)
+    }
+
+    /// A pool did not become what was planned, or is gone.
+    pub(crate) fn forget_pool(&self, name: &PoolName) {
+        self.layers.forget(name);
     }
 
     /// Which walk this is, by the best sign there is (design §5): `planned_private`; the deferral flag, which Terraform
@@ -95,7 +126,7 @@ impl Ready {
         }
         // A saved plan that holds no decision about this machine left it to apply, and said so.
         let lost = walk == Walk::Apply && self.parent.planned().is_none();
-        if lost && self.inventory.is_none() && request.pin.is_none() {
+        if lost && self.snapshot.is_none() && request.pin.is_none() {
             diags.warning(
                 "The plan's decision did not travel with the plan",
                 format!(
@@ -105,6 +136,15 @@ impl Ready {
                     request.name
                 ),
             );
+        }
+        if let Some(cluster) = self.stays(request).await {
+            let pool = request.pool.as_ref().map_or("its pool", |pool| pool.as_str());
+            let placement = format!("stays on {cluster}, a member of {pool}");
+            let pinned = Pinned { key, cluster: cluster.to_string(), placement };
+            if walk == Walk::Plan && !client.store_planned_private {
+                self.remember(&pinned, diags);
+            }
+            return Ok(pinned);
         }
         let decision = self.decide(request).await?;
         if decision.leaned_on_siblings && !client.store_planned_private {
@@ -142,16 +182,34 @@ impl Ready {
         self.decisions.as_ref()?.entry(key, plan).map(remembered)
     }
 
+    /// The cluster a machine is on, where its new pool lets it stay: membership and rules alone are asked, no load.
+    async fn stays(&self, request: &Request) -> Option<ClusterName> {
+        let current = request.current.as_ref()?;
+        let rules = self.rules().await;
+        self.asked(request, &rules);
+        resident_ok(&rules.federation, &Default::default(), request, &current.cluster).ok()?;
+        Some(current.cluster.clone())
+    }
+
+    /// Notes what a machine was decided with.
+    pub(crate) fn asked(&self, request: &Request, rules: &Layered) {
+        if let Some(pool) = &request.pool {
+            self.layers.asked(pool, rules.federation.pools.get(pool));
+        }
+    }
+
     /// Decides from `inventory`, else from this process's one snapshot of live facts.
     pub(crate) async fn decide(&self, request: &Request) -> Result<Decision, Box<Refusal>> {
-        let facts = match &self.inventory {
-            Some(inventory) => inventory.clone(),
+        let rules = self.rules().await;
+        self.asked(request, &rules);
+        let facts = match &self.snapshot {
+            Some(snapshot) => snapshot.inventory.clone(),
             None => self.fleet.inventory().await,
         };
         let mut ledger = self.ledger.lock().await;
         // Planned twice in one walk (replace), a machine is no sibling of itself.
         ledger.forget(request.pool.as_ref(), &request.name);
-        let decision = federation::placement::choose(self.federation(), &facts, request, &ledger).map_err(Box::new)?;
+        let decision = federation::placement::choose(&rules.federation, &facts, request, &ledger).map_err(Box::new)?;
         ledger.record(decision.cluster.clone(), request.clone());
         Ok(decision)
     }

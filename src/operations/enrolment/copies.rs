@@ -53,8 +53,15 @@ impl Fleet {
         })?;
         let Some(record) = record else { return Ok(without_record(&sights, &dark)) };
         let members = &record.pool.clusters;
-        let fault = |member: &ClusterName| sights.get(member)?.fault(record).map(|(why, _)| (member.clone(), why));
-        let faults: BTreeMap<ClusterName, String> = members.iter().filter_map(fault).collect();
+        let mut faults = BTreeMap::new();
+        for member in members {
+            match sights.get(member).and_then(|sight| sight.fault(record)) {
+                Some((why, true)) => drop(faults.insert(member.clone(), why)),
+                // What can't be seen may well be there.
+                Some((why, false)) => drop(dark.insert(member.clone(), why)),
+                None => {}
+            }
+        }
         for member in members.iter().filter(|member| self.site(member.as_str()).is_none()) {
             dark.insert(member.clone(), "it has no connection in this configuration".into());
         }

@@ -1,6 +1,7 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
-use federation::placement::{Current, Refusal, Request, resident_ok};
+use federation::model::Difference;
+use federation::placement::{Current, Refusal, Request};
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
 use super::apply::record;
@@ -93,7 +94,10 @@ async fn place_new(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnos
     let Some(ready) = ready else {
         return if pin.is_null() { unknown(&["provider configuration".to_owned()], diags) } else { pinned_to(pin) };
     };
-    if unknown_names(ready, &request, diags) {
+    if let Some(inputs) = unknown_pool(ready, &request) {
+        return unknown(&inputs, diags);
+    }
+    if unknown_names(ready, &request, diags).await {
         return Place { cluster: Value::unknown(), placement: Value::unknown(), planned_private: Vec::new() };
     }
     let walk = ready.walk(req.client, &req.planned_private);
@@ -132,20 +136,21 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
         Err(_) => return stay(),
     };
     let Some(ready) = ready else { return stay() };
-    if unknown_names(ready, &request, diags) {
-        return stay();
+    if let Some(inputs) = unknown_pool(ready, &request) {
+        return unknown(&inputs, diags);
     }
-    let member = current.is_some_and(|current| fits(ready, &request, &current.cluster));
-    if member {
+    if unknown_names(ready, &request, diags).await {
         return stay();
     }
     let walk = ready.walk(req.client, &req.planned_private);
     decide(ready, req, &request, walk, diags).await
 }
 
-/// Whether a machine may stay where it is under its new pool: a question to configuration alone.
-fn fits(ready: &Ready, request: &Request, cluster: &ClusterName) -> bool {
-    resident_ok(ready.federation(), &Default::default(), request, cluster).is_ok()
+/// What is not known yet of a pool that this configuration plans.
+fn unknown_pool(ready: &Ready, request: &Request) -> Option<Vec<String>> {
+    let pool = request.pool.as_ref()?;
+    let inputs = ready.layers.unknown(pool)?;
+    Some(inputs.into_iter().map(|input| format!("{input} of pool {pool}")).collect())
 }
 
 fn current(prior: &Value) -> Option<Current> {
@@ -199,16 +204,23 @@ fn refused(request: &Request, refusal: &Refusal, diags: &mut Diagnostics) {
     );
 }
 
-/// Reports a pool or cluster that the federation doesn't have.
-fn unknown_names(ready: &Ready, request: &Request, diags: &mut Diagnostics) -> bool {
-    let before = diags.len();
-    if let Some(pool) = request.pool.as_ref().filter(|pool| !ready.federation().pools.contains_key(*pool)) {
-        let known: Vec<&str> = ready.federation().pools.keys().map(|name| name.as_str()).collect();
+/// Reports a pool or cluster that the federation doesn't have, and where the file contradicts the pool's record.
+async fn unknown_names(ready: &Ready, request: &Request, diags: &mut Diagnostics) -> bool {
+    let before = diags.iter().filter(|diagnostic| diagnostic.is_error()).count();
+    let rules = ready.rules().await;
+    for difference in request.pool.as_ref().and_then(|pool| rules.differences.get(pool)).into_iter().flatten() {
+        contradiction(difference, diags);
+    }
+    if let Some(pool) = request.pool.as_ref().filter(|pool| !rules.federation.pools.contains_key(*pool)) {
+        ready.asked(request, &rules);
+        let known: Vec<&str> = rules.federation.pools.keys().map(|name| name.as_str()).collect();
         diags.error_at(
             AttributePath::new("pool"),
             "No such resource pool",
             format!(
-                "{pool} is neither in the federation file nor on a cluster that answers. Known: {}.",
+                "{pool} is neither in the federation file, nor enrolled on a cluster that answers, nor planned before this \
+                 machine: a moxxie_resource_pool of this configuration is referred to as \
+                 moxxie_resource_pool.<label>.name. Known: {}.",
                 known.join(", ")
             ),
         );
@@ -216,7 +228,20 @@ fn unknown_names(ready: &Ready, request: &Request, diags: &mut Diagnostics) -> b
     if let Some(name) = request.pin.as_ref().filter(|name| !ready.federation().clusters.contains_key(*name)) {
         no_such_cluster(name.as_str(), diags);
     }
-    diags.len() > before
+    diags.iter().filter(|diagnostic| diagnostic.is_error()).count() > before
+}
+
+/// A stale file weakens nothing, but somebody should know (design §3).
+fn contradiction(difference: &Difference, diags: &mut Diagnostics) {
+    if difference.key != "description" {
+        diags.warning(
+            format!("The federation file contradicts the record of {}", difference.object),
+            format!(
+                "{} is {} in the file and {} on the clusters, which holds.",
+                difference.key, difference.lower, difference.upper
+            ),
+        );
+    }
 }
 
 fn no_such_cluster(name: &str, diags: &mut Diagnostics) {

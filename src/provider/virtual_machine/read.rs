@@ -64,7 +64,8 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> ReadRespo
 /// its former answer.
 async fn vmid_taken(ready: &Ready, guest: &Guest, former: BTreeSet<String>) -> BTreeSet<String> {
     let mut taken = BTreeSet::new();
-    let pool = guest.pool.as_ref().and_then(|pool| ready.federation().pools.get(pool));
+    let rules = ready.fleet.rules().await;
+    let pool = guest.pool.as_ref().and_then(|pool| rules.federation.pools.get(pool));
     for site in ready.fleet.sites().filter(|site| site.name != guest.place.cluster) {
         let name = &site.name;
         if pool.is_some_and(|pool| !pool.clusters.contains(name)) {

@@ -226,6 +226,11 @@ fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {
             (least..least + 3_i64).prop_map(Value::from).boxed()
         }
         Type::List(element) => prop::collection::vec(leaf(name, element), 0..3).prop_map(Value::List).boxed(),
+        // A weight is for one of the pool's clusters.
+        Type::Set(_) if name == "clusters" => {
+            let more = prop_oneof![Just(vec!["worldstream-prod"]), Just(vec!["worldstream-prod", "databarn-dr"])];
+            more.prop_map(Value::set).boxed()
+        }
         Type::Set(element) => leaf(name, element).prop_map(|one| Value::Set(vec![one])).boxed(),
         Type::Map(element) => leaf(name, element).prop_map(|one| Value::map([("worldstream-prod", one)])).boxed(),
         _ => {
@@ -244,6 +249,8 @@ fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {
                 "model" => &["virtio", "e1000"],
                 "method" => &["backup-restore"],
                 "accept_loss" => &["snapshots", "unused-disks"],
+                "type" => &["affinity", "location"],
+                "automatic_moves" => &["drain", "improve"],
                 "operator" => &["must", "should"],
                 "target" => &["cluster", "tag"],
                 _ => &["fast", "app", "x86-64-v2-AES"],

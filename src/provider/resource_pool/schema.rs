@@ -1,0 +1,71 @@
+//! Owns the shape of `moxxie_resource_pool` (schema.md).
+use protocol::{Attribute, NestingMode, Schema, Type};
+
+/// The schema, in the order the documentation shows it.
+pub(crate) fn schema() -> Schema {
+    let limits = vec![
+        Attribute::number("max_vms").optional().describe("Guests, containers and templates counted."),
+        Attribute::number("max_cpu_cores").optional().describe("Cores (sockets × cores) of all guests."),
+        Attribute::string("max_memory").optional().describe("Memory of all guests, for example `2TB`."),
+        Attribute::string("max_storage").optional().describe("Disks of all guests, for example `40TB`."),
+    ];
+    Schema::new(
+        "A resource pool that spans clusters: a Proxmox VE pool of that name on each of them, whose comment keeps limits \
+         and placement policy for every workspace. Refer to it as `moxxie_resource_pool.<label>.name`, so that Terraform \
+         knows the order. A cluster whose record is missing, older or damaged is not in `clusters` after a refresh; the \
+         next apply writes it again.",
+        vec![
+            Attribute::string("name").required().describe(
+                "Name, and the Proxmox VE pool's on every cluster: up to three levels of letters, digits, `-`, `_`, `.` \
+                 joined by `/`. Changing it makes another pool. Names that begin with `moxxie` are reserved.",
+            ),
+            Attribute::new("clusters", Type::set(Type::String)).required().describe(
+                "Clusters that machines of the pool may be on. One that is taken out must hold no machine of the pool; \
+                 its empty Proxmox VE pool goes.",
+            ),
+            Attribute::string("description").optional().describe(
+                "For people. Stands before the record in the comment of the Proxmox VE pool, until somebody edits it \
+                 there.",
+            ),
+            Attribute::nested("limits", NestingMode::Single, limits)
+                .optional()
+                .describe("The most the pool may hold, over all its clusters. No limit where not set."),
+            Attribute::nested("placement_policy", NestingMode::Single, policy())
+                .optional()
+                .describe("How machines are placed. Where not set, the federation file's policy of that pool, else `balanced`."),
+            Attribute::new("automatic_moves", Type::set(Type::String)).optional().computed().describe(
+                "Moves that may happen without a machine's own configuration asking for it (none): `drain`, `violations`, \
+                 `improve`.",
+            ),
+            Attribute::number("max_moves_per_apply")
+                .optional()
+                .computed()
+                .describe("Most such moves in one apply (1)."),
+            Attribute::string("id").computed().describe("The name."),
+        ],
+    )
+}
+
+fn policy() -> Vec<Attribute> {
+    let rule = vec![
+        Attribute::string("type").required().describe("`affinity`, `anti-affinity` or `location`."),
+        Attribute::string("target").required().describe("What `value` names: `cluster`, `node` or `tag`."),
+        Attribute::string("operator")
+            .required()
+            .describe("`must` and `must_not` refuse; `should` and `should_not` prefer and avoid."),
+        Attribute::string("value").required().describe(
+            "A cluster, node or tag. For `location` also a part of a cluster's location, country, hosting provider or \
+             tags, whatever its case.",
+        ),
+    ];
+    vec![
+        Attribute::string("strategy").optional().computed().describe(
+            "`balanced` (the default: spread in proportion to the weights), `performance`, `cost` or `geographic`.",
+        ),
+        Attribute::new("cluster_weights", Type::map(Type::Number)).optional().describe(
+            "Weight by cluster, 0 to 1000000. A cluster without one counts as the largest of the others; 0 is the last \
+             resort.",
+        ),
+        Attribute::nested("rules", NestingMode::List, rule).optional().describe("Rules, all of which count."),
+    ]
+}
