@@ -104,7 +104,10 @@ impl Fleet {
             status.advice.push(format!("{said}; nothing new of it is placed there"));
         }
         for difference in rules.differences.values().flatten() {
-            status.advice.push(difference.to_string());
+            status.advice.push(format!(
+                "{}: {} is {} in the federation file and {} on the clusters, which holds",
+                difference.object, difference.key, difference.lower, difference.upper
+            ));
         }
         status
     }

@@ -54,7 +54,7 @@ impl Layers {
     pub(crate) fn asked(&self, name: &PoolName, seen: Option<&Pool>) {
         let mut inner = self.inner();
         if !inner.planned.contains_key(name) {
-            inner.asked.entry(name.clone()).or_insert_with(|| seen.cloned());
+            inner.asked.entry(name.clone()).or_insert_with(|| seen.map(what_counts));
         }
     }
 
@@ -82,8 +82,14 @@ impl Layers {
 
     /// Whether a machine was decided with another idea of the pool than `now`.
     pub(crate) fn came_too_late(&self, name: &PoolName, now: Option<&Pool>) -> bool {
-        self.inner().asked.get(name).is_some_and(|asked| asked.as_ref() != now)
+        self.inner().asked.get(name).is_some_and(|asked| *asked != now.map(what_counts))
     }
+}
+
+/// What placement looks at.
+fn what_counts(pool: &Pool) -> Pool {
+    let policy = Some(pool.policy());
+    Pool { clusters: pool.clusters.clone(), limits: pool.limits, policy, ..Pool::default() }
 }
 
 #[cfg(test)]
@@ -122,7 +128,8 @@ mod tests {
         assert!(!layers.came_too_late(&name(), Some(&pool(5))), "nobody asked");
         layers.asked(&name(), Some(&pool(5)));
         layers.asked(&name(), Some(&pool(6)));
-        assert!(!layers.came_too_late(&name(), Some(&pool(5))), "the same policy");
+        let described = Pool { description: Some("x".into()), policy: Some(Default::default()), ..pool(5) };
+        assert!(!layers.came_too_late(&name(), Some(&described)), "the same policy");
         assert!(layers.came_too_late(&name(), Some(&pool(6))));
         let after = Layers::default();
         after.plan(&name(), Planned::Known(pool(5)));

@@ -100,7 +100,7 @@ mod tests {
             cpus: 1 + vmid % 8,
             memory: Bytes::from_mib(512 * u64::from(1 + vmid % 31)),
             disk: Bytes::from_mib(1024 * u64::from(10 + vmid * 7919 % 501)),
-            running: vmid % 5 != 0,
+            running: !vmid.is_multiple_of(5),
             ..GuestFacts::default()
         };
         let facts = ClusterFacts { guests: (0..guests).map(guest).collect(), ..ClusterFacts::default() };

@@ -78,9 +78,13 @@ impl Sight {
             Sight::Record(record) => {
                 Some((format!("its record is revision {}, older than {rev} by {}", record.rev, counts.by), true))
             }
-            Sight::Plain => Some((format!("the pool there has no record (revision {rev} by {})", counts.by), true)),
+            Sight::Plain => {
+                Some((format!("the pool there has no record; others have revision {rev} by {}", counts.by), true))
+            }
             Sight::Damaged(why) => Some((format!("the record there is damaged: {why}"), true)),
-            Sight::Absent => Some((format!("there is no such pool yet (revision {rev} by {})", counts.by), true)),
+            Sight::Absent => {
+                Some((format!("there is no such pool; others have revision {rev} by {}", counts.by), true))
+            }
             Sight::NoRight(right) => Some((unseen(right), false)),
         }
     }

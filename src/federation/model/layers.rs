@@ -1,11 +1,13 @@
 //! Putting one layer of facts over another, key by key, and saying where both had a word.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::Federation;
+use crate::units::Bytes;
 
 /// A key two layers declare differently. The upper layer's value holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,11 +50,9 @@ fn lay<T: Serialize + DeserializeOwned>(under: &mut T, over: &T, object: &str, d
     let mut merged = keys(under);
     for (key, upper) in keys(over) {
         if let Some(lower) = merged.get(&key).filter(|lower| **lower != upper) {
-            differences.push(Difference {
-                object: object.to_owned(),
-                key: key.clone(),
-                lower: lower.to_string(),
-                upper: upper.to_string(),
+            let (lower, upper) = (Some(lower), Some(&upper));
+            differ(&key, lower, upper, &mut |key, lower, upper| {
+                differences.push(Difference { object: object.to_owned(), key: key.to_owned(), lower, upper });
             });
         }
         merged.insert(key, upper);
@@ -60,6 +60,29 @@ fn lay<T: Serialize + DeserializeOwned>(under: &mut T, over: &T, object: &str, d
     // Every value came out of a `T` under the same key, so it goes back into one; if it ever did not, `under` stays.
     if let Ok(value) = serde_json::from_value(Value::Object(merged)) {
         *under = value;
+    }
+}
+
+/// Says where two values differ, inside of objects by their keys (`limits.max_memory`).
+fn differ(key: &str, lower: Option<&Value>, upper: Option<&Value>, say: &mut impl FnMut(&str, String, String)) {
+    if let (Some(Value::Object(below)), Some(Value::Object(above))) = (lower, upper) {
+        let inside: BTreeSet<&String> = below.keys().chain(above.keys()).collect();
+        for name in inside.into_iter().filter(|name| below.get(*name) != above.get(*name)) {
+            differ(&format!("{key}.{name}"), below.get(name), above.get(name), say);
+        }
+        return;
+    }
+    say(key, in_words(key, lower), in_words(key, upper));
+}
+
+fn in_words(key: &str, value: Option<&Value>) -> String {
+    let size = key.ends_with(".max_memory") || key.ends_with(".max_storage");
+    match value {
+        None => "not set".to_owned(),
+        Some(value) => match value.as_u64().filter(|_| size) {
+            Some(bytes) => Bytes(bytes).to_string(),
+            None => value.to_string(),
+        },
     }
 }
 

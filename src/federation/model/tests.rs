@@ -50,6 +50,24 @@ fn a_stale_file_cannot_weaken_an_enrolled_policy() {
 }
 
 #[test]
+fn differences_are_named_down_to_the_leaf_with_units() {
+    let of = |limits: &str| {
+        let pool = Pool { limits: serde_json::from_str(limits).unwrap(), ..Pool::default() };
+        Federation { pools: [(PoolName::new("prod").unwrap(), pool)].into(), ..Federation::default() }
+    };
+    let mut file = of(r#"{"max_vms": 150, "max_memory": 2199023255552, "max_cpu_cores": 8}"#);
+    let texts: Vec<String> =
+        file.overlay(&of(r#"{"max_vms": 3, "max_cpu_cores": 8}"#)).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "pool prod: limits.max_memory is 2TiB here and not set there; the latter holds",
+            "pool prod: limits.max_vms is 150 here and 3 there; the latter holds"
+        ]
+    );
+}
+
+#[test]
 fn every_declared_fact_survives_the_journey_through_a_layer() {
     let text = include_str!("../fixtures/full.yaml");
     let loaded = crate::config::load(text).unwrap().federation;

@@ -186,8 +186,9 @@ fn refuse_existing(
     if found.is_empty() {
         return Ok(());
     }
-    Err(untouched(what, format!("a pool {name} exists already on {}", found.join(", ")))
-        .next(format!("import it: import {{ to = moxxie_resource_pool.<label>, id = \"{name}\" }}")))
+    Err(untouched(what, format!("a pool {name} exists already on {}", found.join(", "))).next(format!(
+        "import it: tofu import moxxie_resource_pool.<label> {name} (or an import block with id = \"{name}\")"
+    )))
 }
 
 impl Site {

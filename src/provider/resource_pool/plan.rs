@@ -1,6 +1,6 @@
 //! Owns PlanResourceChange of a resource pool: values from configuration and prior state alone; facts only warn.
 use federation::PoolName;
-use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
+use protocol::{AttributePath, Diagnostic, Diagnostics, PlanRequest, PlanResponse, Value};
 
 use super::model;
 use crate::layers::Planned;
@@ -32,14 +32,16 @@ async fn announce(ready: &Ready, name: &PoolName, state: &Value, diags: &mut Dia
     let unknown = model::unknown_inputs(state);
     let planned = if unknown.is_empty() { Planned::Known(model::pool(state)) } else { Planned::Unknown(unknown) };
     if ready.plan_pool(name, planned).await {
-        diags.error_at(
-            AttributePath::new("name"),
-            "A machine asked for this pool before its policy was planned",
+        // Before everything is destroyed the CLI plans as usual, and an error there would end it.
+        let say = if ready.parent.destroys() { Diagnostic::warning } else { Diagnostic::error };
+        let late = say(
+            "A machine asked for this pool before its policy was planned".to_owned(),
             format!(
                 "A moxxie_virtual_machine names the pool \"{name}\" literally, so nothing tells Terraform to plan the pool \
                  first. Refer to it: pool = moxxie_resource_pool.<label>.name."
             ),
         );
+        diags.push(late.at(AttributePath::new("name")));
     }
 }
 
@@ -57,7 +59,7 @@ fn unconnected(ready: &Ready, state: &Value, diags: &mut Diagnostics) {
 
 /// Warns of what apply will refuse: an existing pool is imported, never taken over.
 async fn existing(ready: &Ready, name: &PoolName, state: &Value, diags: &mut Diagnostics) {
-    if name.as_str().is_empty() || ready.parent.destroys() {
+    if ready.parent.destroys() {
         return;
     }
     let members = model::clusters(state);
@@ -72,7 +74,7 @@ async fn existing(ready: &Ready, name: &PoolName, state: &Value, diags: &mut Dia
             AttributePath::new("name"),
             format!("Pool {name} exists already, and apply will refuse to create it"),
             format!(
-                "It is on {}. Import it: import {{ to = moxxie_resource_pool.<label>, id = \"{name}\" }}",
+                "It is on {}. Import it: tofu import moxxie_resource_pool.<label> {name} (or an import block with id = \"{name}\").",
                 there.join(", ")
             ),
         );
