@@ -1,4 +1,6 @@
 //! What a plan showed is what its apply does, or is refused.
+use std::path::Path;
+
 use harness::{Cli, SimulatedWorld, clis};
 use serde_json::json;
 use simulator::{Action, Nth, Rule};
@@ -81,6 +83,96 @@ fn gate_04_only_the_plan_file_travels_and_the_cluster_is_full_now() {
         world.cluster(other).create_vm(&guest).expect("a machine made by hand");
         sound(workspace.apply_plan("the.tfplan")).expect(0).never_says("did not travel");
         assert_eq!(instances(&workspace)["api"].cluster, planned);
+    }
+}
+
+/// A provider that looks, whose data source feeds `inventory` of the one that acts.
+const LOOKS: &str = r#"
+provider "moxxie" {
+  alias       = "looks"
+  config_file = "${path.root}/multi-site.yaml"
+  clusters    = var.clusters
+}
+
+data "moxxie_federation" "now" { provider = moxxie.looks }
+"#;
+
+/// The plan file and the configuration in a folder that no plan ran in.
+fn elsewhere(world: &SimulatedWorld, cli: &Cli, workspace: &harness::Workspace) -> harness::Workspace {
+    let fresh = world.workspace(cli, Path::new(support::PROVIDER), "app");
+    for file in ["main.tf", "multi-site.yaml", "vms.auto.tfvars.json", "world.auto.tfvars.json", "the.tfplan"] {
+        fresh.write(file, std::fs::read(workspace.root().join(file)).expect("a file of the configuration"));
+    }
+    fresh
+}
+
+#[test]
+fn gate_03_in_a_fresh_folder_the_inventory_of_the_plan_decides_whatever_has_changed_since() {
+    for cli in clis() {
+        for inventory in [true, false] {
+            let world = SimulatedWorld::three_sites();
+            let planner = workspace(&world, &cli, "app", &json!({ "api": { "pool": "production-pool" } }));
+            if inventory {
+                let main = std::fs::read_to_string(planner.root().join("main.tf")).expect("the configuration");
+                let fed = "inventory = data.moxxie_federation.now.inventory\n  clusters = var";
+                planner.write("main.tf", main.replacen("clusters    = var", fed, 1) + LOOKS);
+            }
+            sound(planner.plan_to("the.tfplan")).expect(2);
+            let full = at(&planner, "the.tfplan", "api");
+            // With its first choice full the plan says another; with room again, facts would say the first.
+            fill(&world, &full);
+            sound(planner.plan_to("the.tfplan")).expect(2);
+            let planned = at(&planner, "the.tfplan", "api");
+            assert_ne!(planned, full);
+            empty(&world, &full);
+            let guest = support::by_hand(9100, support::nodes(&planned)[0], "foreign", 1024, None);
+            world.cluster(&planned).create_vm(&guest).expect("a machine made by hand");
+            let mut fresh = elsewhere(&world, &cli, &planner);
+            drop(planner);
+            // The command line does not show the file, so that `inventory` is the only thing that can come along.
+            fresh.env("TF_CLI_ARGS_apply", "-input=false the.tfplan");
+            let run = fresh.run(&["apply"]);
+            if inventory {
+                sound(run).expect(0).never_says("did not travel");
+                assert_eq!(instances(&fresh)["api"].cluster, planned);
+                sound(fresh.plan()).expect(0);
+            } else {
+                // Nothing came along: core refuses another cluster, and we say why above it.
+                drop(run.expect(1).says("did not travel").says("feed `inventory` from data.moxxie_federation"));
+                assert!(instances(&fresh).is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn two_configurations_of_the_provider_in_one_run_keep_their_plans_word() {
+    for cli in clis() {
+        for saved in [true, false] {
+            let world = SimulatedWorld::three_sites();
+            let vms = json!({ "api": { "pool": "production-pool" }, "web-1": { "pool": "production-pool" } });
+            let workspace = workspace(&world, &cli, "app", &vms);
+            let main = std::fs::read_to_string(workspace.root().join("main.tf")).expect("the configuration");
+            let second = "resource \"moxxie_virtual_machine\" \"second\" {\n  for_each = toset([\"red\", \"blue\", \"gold\"])\n  \
+                          provider = moxxie.looks\n  name     = each.key\n  pool     = \"production-pool\"\n}\n";
+            workspace.write("main.tf", main + LOOKS + second);
+            let shown = if saved {
+                sound(workspace.plan_to("the.tfplan")).expect(2);
+                let shown = shown(&workspace, "the.tfplan");
+                sound(workspace.apply_plan("the.tfplan")).expect(0).never_says("did not travel");
+                shown
+            } else {
+                let run = sound(workspace.apply()).expect(0).never_says("did not travel");
+                support::shown_in_text(&run.stdout)
+            };
+            let made = instances(&workspace);
+            assert_eq!(made.len(), 5);
+            let told =
+                shown.iter().filter(|(name, shown)| shown.cluster.as_ref() == Some(&made[*name].cluster)).count();
+            assert_eq!(told, shown.len(), "{shown:?}\n{made:?}");
+            assert_eq!(shown.len(), if saved { 5 } else { 2 }, "the text shows those of the variable");
+            sound(workspace.plan()).expect(0);
+        }
     }
 }
 

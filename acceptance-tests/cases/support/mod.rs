@@ -7,7 +7,8 @@ use harness::{Cli, SimulatedWorld, Workspace};
 use serde_json::{Value, json};
 use simulator::{GuestSpec, VmSnapshot};
 
-const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
+/// The provider under test.
+pub const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
 
 /// The three clusters of the world.
 pub const CLUSTERS: [&str; 3] = ["worldstream-prod", "databarn-dr", "hetzner-edge"];
