@@ -176,6 +176,44 @@ fn two_configurations_of_the_provider_in_one_run_keep_their_plans_word() {
     }
 }
 
+const TESTS: &str = r#"
+run "shown" {
+  command = plan
+  assert {
+    condition     = moxxie_virtual_machine.vm["api"].cluster == "worldstream-prod"
+    error_message = "planned elsewhere"
+  }
+}
+
+run "made" {
+  assert {
+    condition     = moxxie_virtual_machine.vm["api"].cluster == "worldstream-prod"
+    error_message = "made elsewhere"
+  }
+}
+
+run "another" {
+  variables {
+    vms = { api = { pool = "production-pool" }, db = { pool = "production-pool", cluster = "databarn-dr" } }
+  }
+  assert {
+    condition     = moxxie_virtual_machine.vm["db"].cluster == "databarn-dr"
+    error_message = "made elsewhere"
+  }
+}
+"#;
+
+#[test]
+fn the_clis_own_tests_run_over_it_and_leave_nothing() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        let workspace = workspace(&world, &cli, "app", &json!({ "api": { "pool": "production-pool" } }));
+        workspace.write("place.tftest.hcl", TESTS);
+        sound(workspace.run(&["test"])).expect(0).says("3 passed, 0 failed");
+        world.assert_clean();
+    }
+}
+
 /// Machines that must be spread, with names that say nothing of their order.
 fn spread() -> serde_json::Value {
     let names = ["blue", "red", "gold", "green", "grey", "pink"];
