@@ -320,12 +320,11 @@ impl Fleet {
             let params = spec.create_params(journal.to.vmid, &journal.uuid, &notes, on);
             let error = match site.client.create_vm(&journal.to.node, params).await {
                 Ok(upid) => {
-                    return self.wait(site, &upid, deadline, what).await.map_err(|failure| {
-                        failure
-                            .at(journal.to.to_string())
-                            .state("Proxmox VE takes a failed create back")
-                            .next("apply again")
-                    });
+                    let waited = self.wait(site, &upid, deadline, what).await;
+                    return match waited {
+                        Err(failure) => Err(self.not_made(site, key, journal, failure, deadline).await),
+                        Ok(()) => Ok(()),
+                    };
                 }
                 Err(error) => error,
             };
@@ -353,6 +352,31 @@ impl Fleet {
         Err(Failure::new(what)
             .at(format!("cluster {}: {VMID_TRIES} VMIDs in turn were taken by others", site.name))
             .next("apply again"))
+    }
+
+    /// What to say of a create whose task failed. Proxmox VE takes a failed create back; where it did, nothing is left to be
+    /// finished, and the operation is given back so that a `destroy` leaves nothing.
+    async fn not_made(
+        &self,
+        site: &Site,
+        key: &str,
+        journal: &Journal,
+        failure: Failure,
+        deadline: Instant,
+    ) -> Failure {
+        let at = failure.at(journal.to.to_string());
+        if at.kind == FailureKind::Interrupted {
+            return at;
+        }
+        let left = self.made_before(site, journal, "", deadline).await;
+        let state = match left {
+            Ok(None) if self.give_back(site, key, journal.epoch).await.is_ok() => {
+                "Proxmox VE took it back: nothing was made"
+            }
+            Ok(None) => "nothing was made; the create is not closed",
+            _ => "what there is of it is taken up by the next apply",
+        };
+        at.state(state).next("mend that, and apply again")
     }
 
     /// Starts the machine and takes the mark off. The disks hold data now, so what fails here is a warning.

@@ -150,7 +150,7 @@ fn gate_12_destroy_works_while_a_create_is_unfinished() {
         assert!(!instances(&workspace).contains_key("bad"), "nothing is tainted");
         sound(workspace.destroy()).expect(0);
         assert!(instances(&workspace).is_empty());
-        assert_eq!(world.machines(), Vec::<String>::new());
+        world.assert_clean();
     }
 }
 
