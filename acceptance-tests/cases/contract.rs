@@ -7,6 +7,8 @@ mod drift;
 mod identity;
 #[path = "contract/pinning.rs"]
 mod pinning;
+#[path = "contract/pools.rs"]
+mod pools;
 #[path = "contract/removal.rs"]
 mod removal;
 

@@ -1,4 +1,5 @@
-//! Owns what this working folder's creates have made that state may not have yet: one file per machine, until state has it.
+//! Owns what this working folder's creates have made that state may not have yet: one file per machine or pool, until state
+//! has it.
 //!
 //! Core stores a create's answer after the provider gave it. Killed in between, the machine is complete on its cluster and
 //! state is empty: the next create finds the name taken, and this file is how it knows that the machine is its own.
@@ -42,15 +43,7 @@ impl Births {
     /// Where the folder takes no files.
     pub(crate) fn note(&self, pool: &str, name: &str, birth: &Birth) -> std::io::Result<()> {
         let Some(file) = self.file(pool, name) else { return Ok(()) };
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let part = file.with_extension(format!("{}.part", std::process::id()));
-        let mut options = fs::OpenOptions::new();
-        options.create(true).truncate(true).write(true);
-        private(&mut options);
-        options.open(&part)?.write_all(&serde_json::to_vec(birth)?)?;
-        fs::rename(&part, file)
+        write(&file, &serde_json::to_vec(birth)?)
     }
 
     /// State has the machine.
@@ -63,11 +56,51 @@ impl Births {
         }
     }
 
+    /// The id of the record that the last create of a resource pool was about to write, while state may not have the pool.
+    pub(crate) fn record_of(&self, pool: &str) -> Option<String> {
+        fs::read_to_string(self.file(RECORDS, pool)?).ok()
+    }
+
+    /// Notes the id of the record that a create of a resource pool is about to write.
+    ///
+    /// # Errors
+    /// Where the folder takes no files.
+    pub(crate) fn note_record(&self, pool: &str, id: &str) -> std::io::Result<()> {
+        let Some(file) = self.file(RECORDS, pool) else { return Ok(()) };
+        write(&file, id.as_bytes())
+    }
+
+    /// State has the pool.
+    pub(crate) fn forget_record(&self, pool: &str, id: &str) {
+        if self.record_of(pool).is_some_and(|noted| noted == id)
+            && let Some(file) = self.file(RECORDS, pool)
+        {
+            // One that another process dropped first is dropped.
+            let _ = fs::remove_file(file);
+        }
+    }
+
     fn file(&self, pool: &str, name: &str) -> Option<PathBuf> {
         let digest = Sha256::digest(format!("{pool}\n{name}"));
         let short: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         Some(Path::new(self.folder.as_ref()?).join(format!("made-{short}.json")))
     }
+}
+
+/// Stands for the pool of a machine in the file names of resource pools' own records; no pool is called so.
+const RECORDS: &str = "\n";
+
+/// Writes a file as a whole: 0600, renamed into place.
+fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let part = file.with_extension(format!("{}.part", std::process::id()));
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(true).write(true);
+    private(&mut options);
+    options.open(&part)?.write_all(bytes)?;
+    fs::rename(&part, file)
 }
 
 #[cfg(unix)]

@@ -66,6 +66,7 @@ impl Fleet {
             dark.insert(member.clone(), "it has no connection in this configuration".into());
         }
         dark.retain(|cluster, _| members.contains(cluster));
+        self.births().forget_record(name.as_str(), &record.id);
         Ok(PoolFound::Recorded(Box::new(PoolCopies {
             complete: members.iter().filter(|member| !faults.contains_key(*member)).cloned().collect(),
             pool: record.pool.clone(),

@@ -47,17 +47,31 @@ const TRIES: u32 = 3;
 
 impl Fleet {
     /// Makes a pool on each of its clusters, with its record. A member that can't be written is a warning: the next plan
-    /// completes it.
+    /// completes it. A create that was killed on its way is gone on with, where this working folder began it.
     ///
     /// # Errors
-    /// A PVE pool of that name that exists, with the import line; no member that could be written. Nothing is there then.
+    /// Any other PVE pool of that name that exists, with the import line; no member that could be written. Nothing is there
+    /// then.
     pub async fn create_pool(&self, name: &PoolName, pool: &Pool) -> Result<PoolWritten, Failure> {
         let what = format!("Unable to create resource pool {name}");
         self.refresh(&pool.clusters).await;
-        let (sights, _) = self.pool_sights(name, &pool.clusters).await;
+        let (mut sights, _) = self.pool_sights(name, &pool.clusters).await;
+        // What a killed create of this folder has written is ours to complete.
+        let begun = self.births().record_of(name.as_str());
+        let mut rev = 0;
+        sights.retain(|_, sight| match sight {
+            Sight::Record(record) if begun.as_deref() == Some(&record.id) => {
+                rev = rev.max(record.rev);
+                false
+            }
+            _ => true,
+        });
         refuse_existing(&what, name, pool, &sights)?;
-        let revision =
-            Revision { id: uuid::Uuid::new_v4().to_string(), rev: 1, by: Holder::me().run, ..Revision::default() };
+        let id = begun.filter(|_| rev > 0).unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        if let Err(error) = self.births().note_record(name.as_str(), &id) {
+            tracing::warn!(pool = %name, %error, "the working folder takes no note of what is made");
+        }
+        let revision = Revision { id, rev: rev + 1, by: Holder::me().run, ..Revision::default() };
         self.write_all(&what, name, pool, revision, "nothing was made").await
     }
 
