@@ -25,11 +25,13 @@ pub(crate) struct Birth {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Births {
     folder: Option<PathBuf>,
+    /// Which of the states that this folder has: the workspace.
+    state: String,
 }
 
 impl Births {
-    pub(crate) fn in_folder(folder: PathBuf) -> Births {
-        Births { folder: Some(folder) }
+    pub(crate) fn in_folder(folder: PathBuf, state: String) -> Births {
+        Births { folder: Some(folder), state }
     }
 
     /// What the last create of a pool and name noted, while state may not have the machine.
@@ -81,7 +83,7 @@ impl Births {
     }
 
     fn file(&self, pool: &str, name: &str) -> Option<PathBuf> {
-        let digest = Sha256::digest(format!("{pool}\n{name}"));
+        let digest = Sha256::digest(format!("{}\n{pool}\n{name}", self.state));
         let short: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         Some(Path::new(self.folder.as_ref()?).join(format!("made-{short}.json")))
     }
@@ -119,12 +121,19 @@ mod tests {
     #[test]
     fn what_was_made_is_known_until_state_has_it() {
         let dir = std::env::temp_dir().join(format!("moxxie-births-{}", uuid::Uuid::new_v4()));
-        let births = Births::in_folder(dir.clone());
+        let births = Births::in_folder(dir.clone(), "default".into());
         let place = Place { cluster: "a".parse().expect("a name"), node: "n1".into(), vmid: 100 };
         let birth = Birth { uuid: "u1".into(), place };
         births.note("pool", "web-1", &birth).expect("a note");
         assert_eq!(births.of("pool", "web-1").as_ref(), Some(&birth));
         assert_eq!(births.of("pool", "web-2"), None);
+        let other = Births::in_folder(dir.clone(), "staging".into());
+        assert_eq!(other.of("pool", "web-1"), None, "another workspace has another state");
+        births.note_record("prod", "r1").expect("a note");
+        births.forget_record("prod", "another");
+        assert_eq!((births.record_of("prod").as_deref(), other.record_of("prod")), (Some("r1"), None));
+        births.forget_record("prod", "r1");
+        assert_eq!(births.record_of("prod"), None);
         births.forget("pool", "web-1", "another");
         assert_eq!(births.of("pool", "web-1"), Some(birth), "state has another machine of that name");
         births.forget("pool", "web-1", "u1");

@@ -112,7 +112,7 @@ impl Provider for Moxxie {
         let settings = Settings { lease: block.lease, concurrency: block.concurrency, ..Settings::default() };
         let fleet = match Fleet::new(block.connections, block.federation, settings) {
             Ok(fleet) if req.reattach => fleet,
-            Ok(fleet) => fleet.remembering_in(decisions::folder()),
+            Ok(fleet) => fleet.remembering_in(decisions::folder(), decisions::workspace()),
             Err(failures) => {
                 failures.iter().for_each(|failure| report(failure, diags));
                 return;

@@ -229,7 +229,9 @@ fn spread_once(cli: &Cli, run: usize) {
     let workspace = workspace(&world, cli, "app", &spread());
     let parallelism = format!("-parallelism={}", [1, 10][run % 2]);
     if run % 4 < 2 {
-        sound(workspace.run(&["plan", "-input=false", "-out=the.tfplan", &parallelism])).expect(0);
+        let plan = sound(workspace.run(&["plan", "-input=false", "-out=the.tfplan", &parallelism])).expect(0);
+        // Six names without numbers in one group: only the ledger of this plan spreads them, and the plan says so.
+        drop(plan.says("A placement leans on other machines of this plan"));
         sound(workspace.run(&["apply", "-input=false", &parallelism, "the.tfplan"])).expect(0).never_says("stale");
     } else {
         let words = ["apply", "-input=false", "-auto-approve", &parallelism];

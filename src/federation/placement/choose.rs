@@ -42,7 +42,7 @@ pub fn choose(
     if !ledger.is_empty() {
         let alone = Ledger::new();
         let undisturbed = Case { ledger: &alone, ..case }.decide();
-        decision.leaned_on_siblings = undisturbed.is_ok_and(|other| other.cluster != decision.cluster);
+        decision.leaned_on_siblings |= undisturbed.is_ok_and(|other| other.cluster != decision.cluster);
     }
     Ok(decision)
 }
@@ -68,12 +68,12 @@ impl Case<'_> {
             eligible: &eligible,
         };
         let ranking = question.rank();
-        self.apply_spread(&ranking, &eligible, &mut refused);
+        let leaned_on_siblings = self.apply_spread(&ranking, &eligible, &mut refused);
         let chosen = ranking.order.iter().find(|name| refused[*name].is_empty()).cloned();
         let explanation = self.explain(&ranking, refused);
         match chosen {
             Some(cluster) => {
-                Ok(Decision { why: self.why(&ranking, &cluster), cluster, leaned_on_siblings: false, explanation })
+                Ok(Decision { why: self.why(&ranking, &cluster), cluster, leaned_on_siblings, explanation })
             }
             None => Err(Refusal { smallest_relaxation: smallest_relaxation(&explanation), explanation }),
         }
@@ -91,11 +91,12 @@ impl Case<'_> {
     ///
     /// While every known member of the group stands at its own place in one family's sequence, and this VM's place is open,
     /// the sequence alone keeps the skew at most 1, whatever order its members are asked in. Otherwise the emptiest of the
-    /// clusters that can take the VM are all that is left, counting what this process planned.
-    fn apply_spread(&self, ranking: &Ranking, eligible: &[ClusterName], refused: &mut Refused) {
+    /// clusters that can take the VM are all that is left, counting what this process planned: whether there was any of that,
+    /// so that the answer hangs on the order of asking even where it happens to be what it would be alone.
+    fn apply_spread(&self, ranking: &Ranking, eligible: &[ClusterName], refused: &mut Refused) -> bool {
         // A VM that grows where it is joins nothing.
         if self.request.current.is_some() && self.request.pin.is_none() && self.stays(refused) {
-            return;
+            return false;
         }
         let spread: Vec<&Rule> =
             self.policy.rules.iter().filter(|rule| meaning(rule, self.request) == Meaning::Spread(true)).collect();
@@ -103,13 +104,15 @@ impl Case<'_> {
             || self.request.pin.is_some()
             || self.sequence_suffices(&spread, ranking, eligible, refused)
         {
-            return;
+            return false;
         }
+        let mut planned = false;
         for rule in spread {
             let group = Group::of(self.inventory, self.request, &rule.value, self.ledger);
+            planned |= group.total() > Group::of(self.inventory, self.request, &rule.value, &Ledger::new()).total();
             let open = refused.iter().filter(|(_, reasons)| reasons.iter().all(|r| matches!(r, Reason::Spread { .. })));
             let Some((least, least_cluster)) = open.map(|(name, _)| (group.count(name), name.clone())).min() else {
-                return;
+                return planned;
             };
             for (name, reasons) in refused.iter_mut() {
                 let here = group.count(name);
@@ -119,6 +122,7 @@ impl Case<'_> {
                 }
             }
         }
+        planned
     }
 
     fn stays(&self, refused: &Refused) -> bool {

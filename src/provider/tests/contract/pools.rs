@@ -148,7 +148,9 @@ async fn what_exists_is_imported_and_never_taken_over() {
     let world = World::start().await;
     let block = block(&world, "platform");
     let first = core(block.clone()).await;
-    made(&first, &pool("ours")).await;
+    let ours = made(&first, &pool("ours")).await;
+    // State has it, as the next plan of this folder sees.
+    read(&core(block.clone()).await, &ours).await;
     for (name, word) in [("ours", "enrolled: revision 1"), ("production-pool", "without a record")] {
         let next = core(block.clone()).await;
         let done = apply(&next, &State::default(), &pool(name)).await;
