@@ -12,6 +12,7 @@ use crate::audit::Audit;
 use crate::births::Births;
 use crate::enrolment::Rules;
 use crate::failure::Failure;
+use crate::moves::Solved;
 use crate::site::Site;
 
 /// Waits and limits of the operations. Every wait is here or in the client's settings.
@@ -56,6 +57,8 @@ pub struct Fleet {
     sites: BTreeMap<ClusterName, Arc<Site>>,
     declared: Federation,
     pub(crate) rules: Mutex<Option<Rules>>,
+    /// Moves that rules ask for, by pool.
+    pub(crate) solved: Mutex<Solved>,
     settings: Settings,
     inventory: OnceCell<Arc<Inventory>>,
     stop: watch::Sender<bool>,
@@ -102,6 +105,7 @@ impl Fleet {
             sites,
             declared: federation,
             rules: Mutex::new(None),
+            solved: Mutex::default(),
             settings,
             inventory: OnceCell::new(),
             stop: watch::Sender::new(false),

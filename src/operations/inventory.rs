@@ -44,6 +44,25 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// Guests and nodes of the clusters that answer, from the overviews this process has anyway: nothing of capacity, storages
+    /// and networks, and quorum only assumed.
+    pub(crate) async fn guests_alone(&self) -> Inventory {
+        let seen = self.glances().await;
+        let clusters = seen.into_iter().map(|(site, overview)| {
+            let facts = ClusterFacts {
+                health: Health::Reachable,
+                quorate: true,
+                nodes: nodes(&overview),
+                guests: overview.guests().filter_map(guest).collect(),
+                ..ClusterFacts::default()
+            };
+            (site.name.clone(), facts)
+        });
+        Inventory { clusters: clusters.collect(), ..Inventory::default() }
+    }
+}
+
 impl Site {
     /// The facts of this cluster; unreachable or partly seen is said, never guessed.
     pub(crate) async fn take_facts(&self, age: Duration) -> ClusterFacts {

@@ -19,6 +19,7 @@ mod fleet;
 mod guest;
 mod inventory;
 mod journal;
+pub mod moves;
 mod notes;
 mod operation;
 mod process;

@@ -12,6 +12,7 @@ mod layers;
 mod parent;
 mod placing;
 mod private;
+mod proposals;
 mod resource_pool;
 mod snapshot;
 mod validation_data;
@@ -141,6 +142,7 @@ impl Provider for Moxxie {
             ledger: Mutex::new(Ledger::new()),
             layers: Layers::default(),
             parent,
+            told: Default::default(),
         };
         *self.ready.write().await = Some(Arc::new(ready));
     }

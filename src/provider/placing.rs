@@ -14,6 +14,7 @@ use crate::decisions::{Decisions, Entry, workspace};
 use crate::layers::{Layers, Planned};
 use crate::parent::Parent;
 use crate::private::Private;
+use crate::proposals::Told;
 use crate::snapshot::Snapshot;
 
 /// What a configured process decides with.
@@ -35,6 +36,8 @@ pub(crate) struct Ready {
     pub(crate) layers: Layers,
     /// The CLI that started this process.
     pub(crate) parent: Parent,
+    /// What was said once.
+    pub(crate) told: Told,
 }
 
 /// A decision as it travels in `planned_private`, and to the apply that forgets it in the journal.

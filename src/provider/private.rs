@@ -5,6 +5,7 @@ use protocol::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::placing::{Pinned, Ready};
+use crate::proposals::Proposal;
 
 /// Private data of a virtual machine. All of it can be made again by a refresh: core drops it when a provider dies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub(crate) struct Private {
     /// What somebody else changed and nobody can change back in place: path → the value that was applied last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) drift: BTreeMap<String, String>,
+    /// A move that its pool's rules ask for, found by Read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proposal: Option<Proposal>,
     /// The decision of this plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<Pinned>,
@@ -45,7 +49,7 @@ impl Private {
 
     /// What stays when the plan was carried out.
     pub(crate) fn applied(self) -> Private {
-        Private { imported: false, pinned: None, drift: BTreeMap::new(), ..self }
+        Private { imported: false, pinned: None, proposal: None, drift: BTreeMap::new(), ..self }
     }
 
     /// The same for a machine that was seen on this cluster just now.
@@ -121,6 +125,7 @@ mod tests {
             vmid_taken: BTreeSet::from(["b".into(), "a".into()]),
             identity: Some("AA:BB".into()),
             drift: BTreeMap::from([("vmid".into(), "100".into())]),
+            proposal: Some(Proposal { pool: "p".into(), from: "a".into(), to: "b".into(), placement: "why".into() }),
             pinned: Some(Pinned { key: "k".into(), cluster: "a".into(), placement: "why".into() }),
         };
         assert_eq!(Private::read(&full.write()), full);

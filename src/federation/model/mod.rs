@@ -9,6 +9,7 @@ mod layers;
 mod path;
 mod pool;
 mod resolve;
+mod window;
 pub(crate) mod words;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,9 @@ mod all;
 mod capacity;
 mod choose;
 mod decision;
+mod improve;
 mod inventory;
+mod moves;
 mod reason;
 mod request;
 mod rules;
@@ -20,6 +22,7 @@ pub use all::choose_all;
 pub use choose::choose;
 pub use decision::{Candidate, Decision, Explanation, Factor, Refusal};
 pub use inventory::{ClusterFacts, GuestFacts, Health, Inventory, NodeFacts, StorageFacts};
+pub use moves::{Cause, Due, Proposal, Settled, Verdict, due, left_behind, settle};
 pub use reason::{Reason, ReasonClass};
 pub use request::{Current, DiskRequest, Ledger, Request};
 

@@ -9,6 +9,7 @@ use super::{model, planned::planned};
 use crate::failures::warn;
 use crate::placing::{Pinned, Ready, Walk};
 use crate::private::{Private, disk_path};
+use crate::proposals::Proposal;
 use crate::values::text;
 
 /// Where a machine is planned to be.
@@ -115,7 +116,11 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
     if pin.is_unknown() {
         return unknown(&["cluster".to_owned()], diags);
     }
+    let proposal = proposal(req);
     if let Some(name) = pin.as_str() {
+        if let Some(proposal) = proposal.filter(|proposal| proposal.to != name) {
+            stays_pinned(prior, &proposal, diags);
+        }
         let known = ready.is_none_or(|ready| ready.federation().clusters.contains_key(name));
         let moves = prior.attr("cluster").as_str() != Some(name);
         if moves && !known {
@@ -127,7 +132,15 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
     // Not pinned: only another pool, which is the user's own edit, can move it.
     let pool_edited = req.config.attr("pool") != prior.attr("pool");
     if !pool_edited {
-        return stay();
+        // What Read found is all that counts: the clusters, or the clock, may say something else by now.
+        return match proposal {
+            Some(proposal) => Place {
+                cluster: proposal.to.into(),
+                placement: proposal.placement.into(),
+                planned_private: req.prior_private.clone(),
+            },
+            None => stay(),
+        };
     }
     let current = current(prior);
     let request = match ask(req, current.clone()) {
@@ -144,6 +157,26 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
     }
     let walk = ready.walk(req.client, &req.planned_private);
     decide(ready, req, &request, walk, diags).await
+}
+
+/// The move that the last Read proposed, where it is about this pool and the cluster in state.
+fn proposal(req: &PlanRequest) -> Option<Proposal> {
+    let holds = |proposal: &Proposal| {
+        req.prior_state.attr("pool").as_str() == Some(&proposal.pool)
+            && req.prior_state.attr("cluster").as_str() == Some(&proposal.from)
+    };
+    Private::read(&req.prior_private).proposal.filter(holds)
+}
+
+fn stays_pinned(prior: &Value, proposal: &Proposal, diags: &mut Diagnostics) {
+    diags.warning_at(
+        AttributePath::new("cluster"),
+        format!("Virtual machine {} is pinned, and should leave", text(prior, "name").unwrap_or_default()),
+        format!(
+            "Its pool would move it from {} to {} ({}). A pin is moved by its own configuration alone: change `cluster`.",
+            proposal.from, proposal.to, proposal.placement
+        ),
+    );
 }
 
 /// What is not known yet of a pool that this configuration plans.

@@ -8,6 +8,7 @@ use super::{apply::record, state::state};
 use crate::failures::report;
 use crate::placing::Ready;
 use crate::private::Private;
+use crate::proposals::proposal;
 use crate::values::text;
 
 /// Refreshes a machine. It is gone only where that can be said for sure; else it stays as it was, with a warning.
@@ -28,14 +29,14 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     match ready.fleet.find(&record).await {
         Found::Here(guest) => {
             unfinished(&guest, &name, diags);
-            refreshed(ready, &guest, &req).await
+            refreshed(ready, &guest, &req, diags).await
         }
         Found::Elsewhere(guest) => {
             diags.warning(
                 format!("Virtual machine {name} was moved by somebody else"),
                 format!("State had it on {}; it runs on {} now, and is followed there.", record.cluster, guest.place),
             );
-            refreshed(ready, &guest, &req).await
+            refreshed(ready, &guest, &req, diags).await
         }
         Found::Gone => ReadResponse { new_state: Value::Null, private: Vec::new() },
         Found::Unsure(why) => {
@@ -47,7 +48,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     }
 }
 
-async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> ReadResponse {
+async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
     let facts = ready.fleet.facts(guest.place.cluster.as_str());
     let mut private = Private::read(&req.private);
     // An import took in every slot; what somebody adds later is not in state.
@@ -57,6 +58,7 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest) -> ReadRespo
         private = private.on(ready, guest.place.cluster.as_str()).await;
     }
     private.vmid_taken = vmid_taken(ready, guest, private.vmid_taken).await;
+    private.proposal = proposal(ready, guest, &new_state, diags).await;
     ReadResponse { new_state, private: private.write() }
 }
 

@@ -38,6 +38,13 @@ impl World {
         World { sim: Simulator::start(world, Options::default()).await.expect("a simulator") }
     }
 
+    /// The provider block with another federation file of this name.
+    pub fn block_of(&self, name: &str, yaml: &str) -> Value {
+        let file = folder().join(name);
+        std::fs::write(&file, yaml).expect("a federation's file");
+        self.block().with_attr("config_file", file.display().to_string())
+    }
+
     /// The provider block.
     fn block(&self) -> Value {
         let clusters = self.sim.clusters().into_iter().map(|cluster| {
