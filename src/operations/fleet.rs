@@ -138,9 +138,9 @@ impl Fleet {
         places.acquire_owned().await.ok()
     }
 
-    /// Remembers in `folder` what creates for `state` (a workspace: another one of the folder has another state) have made, until
-    /// state has it ([`Fleet::find`] is asked for it): a create that was
-    /// killed after its last call is known again. Without, such a create is refused with the import id.
+    /// Remembers in `folder` what creates for `state` (a workspace: another one of the folder has another state) have made,
+    /// until state has it ([`Fleet::find`] is asked for it): a create that was killed after its last call is known again.
+    /// Without, such a create is refused with the import id.
     #[must_use]
     pub fn remembering_in(self, folder: std::path::PathBuf, state: String) -> Fleet {
         Fleet { births: Births::in_folder(folder, state), ..self }

@@ -1,7 +1,7 @@
 //! What a plan showed is what its apply does, or is refused.
 use std::path::Path;
 
-use harness::{Cli, SimulatedWorld, clis};
+use harness::{Cli, Kind, SimulatedWorld, clis};
 use serde_json::json;
 use simulator::{Action, Nth, Rule};
 
@@ -173,6 +173,33 @@ fn two_configurations_of_the_provider_in_one_run_keep_their_plans_word() {
             assert_eq!(shown.len(), if saved { 5 } else { 2 }, "the text shows those of the variable");
             sound(workspace.plan()).expect(0);
         }
+    }
+}
+
+/// OpenTofu's encryption of plan files.
+const ENCRYPTED: &str = r#"
+key_provider "pbkdf2" "k" { passphrase = "correct horse battery staple" }
+method "aes_gcm" "m" { keys = key_provider.pbkdf2.k }
+plan { method = method.aes_gcm.m }
+"#;
+
+#[test]
+fn an_encrypted_plan_finds_its_decision_in_the_working_folder() {
+    for cli in clis().into_iter().filter(|cli| cli.kind == Kind::OpenTofu) {
+        let world = SimulatedWorld::three_sites();
+        let mut workspace = workspace(&world, &cli, "app", &json!({ "api": { "pool": "production-pool" } }));
+        workspace.env("TF_ENCRYPTION", ENCRYPTED);
+        sound(workspace.plan_to("the.tfplan")).expect(2);
+        let first = at(&workspace, "the.tfplan", "api");
+        fill(&world, &first);
+        sound(workspace.plan_to("the.tfplan")).expect(2);
+        let planned = at(&workspace, "the.tfplan", "api");
+        assert_ne!(planned, first);
+        let bytes = std::fs::read(workspace.root().join("the.tfplan")).expect("the plan");
+        assert!(!bytes.starts_with(b"PK"), "it is encrypted");
+        empty(&world, &first);
+        sound(workspace.apply_plan("the.tfplan")).expect(0).never_says("did not travel");
+        assert_eq!(instances(&workspace)["api"].cluster, planned);
     }
 }
 
