@@ -1,7 +1,7 @@
 //! Owns `federate status`.
 use federation::placement::Health;
 use federation::{Bytes, Cluster, ClusterName, Federation, Pool, PoolName};
-use operations::{ClusterStatus, Status};
+use operations::{ClusterStatus, Open, Status};
 use serde_json::{Value, json};
 
 use crate::arguments::Common;
@@ -45,6 +45,14 @@ fn text(source: &Source, status: &Status, federation: &Federation) -> String {
         let mut table = Table::new(&["POOL", "STRATEGY", "CLUSTERS", "#VMS", "#CORES", "#MEMORY", "#STORAGE"]);
         for (name, pool) in &federation.pools {
             table.row(pool_row(name, pool, status));
+        }
+        text += &format!("\n{}", table.text(""));
+    }
+    if !status.operations.is_empty() {
+        let mut table = Table::new(&["MACHINE", "OPERATION", "ID", "HOLDER", "LAST WRITTEN"]);
+        for open in &status.operations {
+            let at = open.written_at();
+            table.row(vec![open.machine.clone(), open.what.clone(), open.id.clone(), open.holder.clone(), at]);
         }
         text += &format!("\n{}", table.text(""));
     }
@@ -181,12 +189,22 @@ fn value(source: &Source, status: &Status, federation: &Federation) -> Value {
         });
         (name.to_string(), value)
     };
+    let open = |open: &Open| {
+        json!({
+            "id": open.id,
+            "machine": open.machine,
+            "what": open.what,
+            "holder": open.holder,
+            "written_at": open.written_at(),
+        })
+    };
     json!({
         "file": source.path,
         "generated_at": status.generated_at(),
         "primary_cluster": source.loaded.primary_cluster,
         "clusters": status.clusters.iter().map(cluster).collect::<serde_json::Map<_, _>>(),
         "pools": federation.pools.iter().map(pool).collect::<serde_json::Map<_, _>>(),
+        "operations": status.operations.iter().map(open).collect::<Vec<_>>(),
         "warnings": source.warnings.iter().chain(&status.advice).collect::<Vec<_>>(),
     })
 }

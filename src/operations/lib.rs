@@ -43,7 +43,7 @@ pub use process::Process;
 pub use relocate::{Finding, Preview};
 pub use site::{Overview, Site};
 pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
-pub use status::{ClusterStatus, Status};
+pub use status::{ClusterStatus, Open, Status};
 
 /// What is needed to connect, for callers that read it from a user.
 pub use proxmox::{Auth, ClusterConnection, DiskSpec, Fingerprint, NicSpec, TlsTrust};

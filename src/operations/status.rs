@@ -10,6 +10,7 @@ use federation::{Bytes, ClusterName, PoolName};
 use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
+use crate::journal::Journal;
 use crate::site::Site;
 
 /// One cluster.
@@ -25,6 +26,28 @@ pub struct ClusterStatus {
     pub warnings: Vec<String>,
 }
 
+/// An operation that is under way, or was left in the middle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Its id.
+    pub id: String,
+    /// The virtual machine's name.
+    pub machine: String,
+    /// What it is and how far it came, for people.
+    pub what: String,
+    /// The run that holds it.
+    pub holder: String,
+    /// When that wrote last, in seconds since 1970 by the cluster's clock.
+    pub at: i64,
+}
+
+impl Open {
+    /// When its holder wrote last, RFC 3339.
+    pub fn written_at(&self) -> String {
+        crate::guest::rfc3339(self.at)
+    }
+}
+
 /// The federation at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Status {
@@ -36,6 +59,8 @@ pub struct Status {
     pub at: u64,
     /// What is to be said about pools.
     pub advice: Vec<String>,
+    /// Operations on these clusters, each once, by the machine's name.
+    pub operations: Vec<Open>,
 }
 
 impl Status {
@@ -97,6 +122,7 @@ impl Fleet {
             status.at = status.at.max(u64::try_from(now).unwrap_or(0));
             status.clusters.insert(name, cluster);
         }
+        status.operations = self.open_operations(&member).await;
         for problem in
             status.enrolled.problems.iter().filter(|problem| pools.is_none_or(|pools| pools.contains(&problem.pool)))
         {
@@ -110,6 +136,31 @@ impl Fleet {
             ));
         }
         status
+    }
+
+    /// Operations on some clusters. A move has a journal on both, of which the source's is written first.
+    async fn open_operations(&self, on: &impl Fn(&ClusterName) -> bool) -> Vec<Open> {
+        let mut found: BTreeMap<String, Journal> = BTreeMap::new();
+        for (_, overview) in self.glances().await.iter().filter(|(site, _)| on(&site.name)) {
+            for journal in overview.operations().into_values() {
+                let newer = found.get(&journal.op).is_none_or(|other| other.step < journal.step);
+                if newer {
+                    found.insert(journal.op.clone(), journal);
+                }
+            }
+        }
+        let mut open: Vec<Open> = found
+            .into_values()
+            .map(|journal| Open {
+                what: journal.in_words(),
+                id: journal.op,
+                machine: journal.name,
+                holder: journal.holder.run,
+                at: journal.at,
+            })
+            .collect();
+        open.sort_by(|a, b| (&a.machine, &a.id).cmp(&(&b.machine, &b.id)));
+        open
     }
 }
 

@@ -1,12 +1,21 @@
 //! `destroy` always works, and nothing is replaced or removed that nobody asked to.
 use std::time::Duration;
 
-use harness::{SimulatedWorld, clis};
+use harness::{SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::{Action, Rule};
 
 use crate::support::{address, configure, instances, workspace};
 use crate::{drift, fill, sound};
+
+/// What the command `federate` says in the workspace's folder.
+fn federate(world: &SimulatedWorld, workspace: &Workspace, words: &[&str]) -> String {
+    workspace.write("connections.json", world.connections().to_string());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_federate"));
+    command.args(words).current_dir(workspace.root()).env("MOXXIE_CONNECTIONS", "connections.json");
+    let out = command.envs(world.tokens("platform")).output().expect("the command runs");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
 
 #[test]
 fn gate_07_a_move_that_was_killed_past_live_is_a_difference_until_it_is_finished() {
@@ -31,6 +40,8 @@ fn gate_07_a_move_that_was_killed_past_live_is_a_difference_until_it_is_finished
         world.cut_connections();
         std::fs::remove_file(workspace.root().join(".terraform.tfstate.lock.info")).ok();
         assert_eq!(drift(&workspace), (2, 2));
+        let status = federate(&world, &workspace, &["status", "-c", "multi-site.yaml"]);
+        assert!(status.contains("move to databarn-dr: the target runs, the source is not yet retired"), "{status}");
         sound(workspace.plan_to("the.tfplan")).expect(2).says("has an unfinished operation");
         let change = workspace.show_plan("the.tfplan")["resource_changes"][0]["change"].clone();
         assert!(change["before"]["operation"].is_string() && change["after"]["operation"].is_null(), "{change}");
