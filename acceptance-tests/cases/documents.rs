@@ -1,5 +1,7 @@
 //! What the documents say of the code is true: requirements name tests that exist, reference pages are generated from the
-//! schema, examples run.
+//! schema, examples run, and so does every block that README and docs show.
+#[path = "documents/blocks.rs"]
+mod blocks;
 #[path = "documents/pages.rs"]
 mod pages;
 
@@ -125,4 +127,51 @@ fn every_example_runs() {
         }
     }
     assert!(examples > 0, "there are examples");
+}
+
+/// The world of the examples, with a machine that nobody manages yet.
+fn world_of_the_pages() -> harness::SimulatedWorld {
+    let world = harness::SimulatedWorld::three_sites();
+    let config = [
+        ("name", "legacy-db"),
+        ("cores", "4"),
+        ("memory", "8192"),
+        ("cpu", "x86-64-v2-AES"),
+        ("scsihw", "virtio-scsi-single"),
+        ("smbios1", "uuid=1b5c6a52-7d0e-4a1c-9c34-0d7b3a5f8e21"),
+        ("scsi0", "ceph-pool:32,discard=on"),
+        ("net0", "virtio=BC:24:11:5D:1C:04,bridge=vmbr0,tag=120"),
+        ("tags", "database"),
+    ];
+    let config = config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let pool = Some("production-pool".to_owned());
+    let guest = simulator::GuestSpec { vmid: 104, node: "ws2".to_owned(), config, pool, running: true };
+    world.cluster("worldstream-prod").create_vm(&guest).expect("a machine made by hand");
+    world
+}
+
+#[test]
+fn every_block_of_readme_and_docs_plans() {
+    let cli = harness::clis().swap_remove(0);
+    let count = blocks::plan_all(&root(), &cli, &world_of_the_pages());
+    assert!(count > 0, "there are blocks");
+}
+
+#[test]
+fn every_command_and_federation_file_of_readme_and_docs_works() {
+    let count = blocks::type_all(&root(), &world_of_the_pages());
+    assert!(count > 0, "there are commands");
+}
+
+#[test]
+fn every_privilege_of_readme_and_docs_is_one_of_proxmox_ves() {
+    let roles = fs::read_to_string(root().join("acceptance-tests/simulator/api/roles.json")).expect("the roles");
+    let unknown: Vec<String> =
+        blocks::privileges(&root()).into_iter().filter(|name| !roles.contains(&format!("\"{name}\""))).collect();
+    assert!(unknown.is_empty(), "no privileges of Proxmox VE: {unknown:?}");
+}
+
+#[test]
+fn every_link_of_readme_and_docs_leads_somewhere() {
+    assert_eq!(blocks::broken_links(&root()), Vec::<String>::new());
 }

@@ -1,4 +1,7 @@
 //! A release as a user meets it: packed by the release script, installed by `init` from a filesystem mirror, and used.
+#[path = "release/licences.rs"]
+mod licences;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

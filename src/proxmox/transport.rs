@@ -12,6 +12,8 @@ use crate::{Attempt, Call, ClusterConnection, Error, Refusal, Result, ServerTime
 
 /// PVE closes idle connections after 5 s; we must be earlier (`pve-behaviour.md` §2.5).
 const IDLE: Duration = Duration::from_secs(4);
+/// Idle connections kept per cluster: as many as [`crate::Limits`] lets be under way, or a refresh would set up TLS again and again.
+const KEPT: usize = 32;
 
 /// The two HTTP clients of a connection. They share the TLS session store.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl Transport {
                 .build()
                 .map_err(|e| Error::config(name, format!("no HTTP client can be set up: {}", chain(&e))))
         };
-        Ok(Self { reads: build(4)?, writes: build(0)? })
+        Ok(Self { reads: build(KEPT)?, writes: build(0)? })
     }
 
     /// One exchange. `encoded` goes into the query of a GET or DELETE, else into a sized form.

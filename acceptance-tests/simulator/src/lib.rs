@@ -90,11 +90,13 @@ pub struct Options {
     pub clock: Pace,
     /// Addresses.
     pub listen: Listen,
+    /// Real time of a round trip between a client and any cluster: a new connection takes two (TCP and TLS), each answer one.
+    pub rtt: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 1, clock: Pace::Stepped, listen: Listen::PerCluster }
+        Options { seed: 1, clock: Pace::Stepped, listen: Listen::PerCluster, rtt: Duration::ZERO }
     }
 }
 
@@ -147,7 +149,8 @@ impl Simulator {
             for (node, leaf) in of_nodes {
                 let own = (options.listen == Listen::PerNode).then_some(node);
                 let per_cluster = own.is_none();
-                let listener = server::listen(shared.clone(), name.clone(), own, leaf.config, cuts.clone()).await?;
+                let place = server::Place { cluster: name.clone(), node: own, rtt: options.rtt };
+                let listener = server::listen(shared.clone(), place, leaf.config, cuts.clone()).await?;
                 urls.push(format!("https://{}", listener.address));
                 switches.push(listener.switch);
                 tasks.push(listener.task);

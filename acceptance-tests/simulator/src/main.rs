@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use simulator::{Listen, Options, Pace, Simulator, SimulatorError, World};
 use tokio::io::AsyncReadExt;
 
-const USAGE: &str =
-    "usage: simulator --world FILE [--json] [--seed N] [--time-scale X] [--per-node] [--until-stdin-closes]
+const USAGE: &str = "usage: simulator --world FILE [--json] [--seed N] [--time-scale X] [--per-node] [--rtt-ms N]
+                 [--until-stdin-closes]
 
 Serves the clusters of a world file over HTTPS on 127.0.0.1 and prints where. Built-in worlds: three-sites,
 shared-images. With --json: one line per cluster.";
@@ -19,12 +20,20 @@ struct Arguments {
     seed: u64,
     scale: f64,
     per_node: bool,
+    rtt_ms: u64,
     until_stdin: bool,
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut out =
-        Arguments { world: PathBuf::new(), json: false, seed: 1, scale: 1.0, per_node: false, until_stdin: false };
+    let mut out = Arguments {
+        world: PathBuf::new(),
+        json: false,
+        seed: 1,
+        scale: 1.0,
+        per_node: false,
+        rtt_ms: 0,
+        until_stdin: false,
+    };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
@@ -34,6 +43,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--time-scale" => {
                 out.scale =
                     value()?.parse().ok().filter(|scale| *scale > 0.0).ok_or("--time-scale needs a number above 0")?;
+            }
+            "--rtt-ms" => {
+                out.rtt_ms =
+                    value()?.parse().map_err(|_| "--rtt-ms needs a whole number of milliseconds".to_owned())?;
             }
             "--per-node" => out.per_node = true,
             "--until-stdin-closes" => out.until_stdin = true,
@@ -121,6 +134,7 @@ async fn run(arguments: Arguments) -> Result<(), SimulatorError> {
         seed: arguments.seed,
         clock: Pace::Wall { scale: arguments.scale },
         listen: if arguments.per_node { Listen::PerNode } else { Listen::PerCluster },
+        rtt: Duration::from_millis(arguments.rtt_ms),
     };
     let sim = Simulator::start(load(&arguments)?, options).await?;
     let mut out = std::io::stdout();

@@ -43,11 +43,20 @@ impl std::fmt::Display for Dropped {
 
 impl std::error::Error for Dropped {}
 
+/// Who listens, and how far away.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) cluster: String,
+    /// The node that answers; none where the whole cluster does.
+    pub(crate) node: Option<String>,
+    /// Real time of a round trip.
+    pub(crate) rtt: Duration,
+}
+
 #[derive(Clone)]
 struct Site {
     shared: Shared,
-    cluster: String,
-    node: Option<String>,
+    place: Place,
     tls: TlsAcceptor,
     /// Changes when all connections are to be cut.
     cut: watch::Receiver<u64>,
@@ -55,15 +64,14 @@ struct Site {
 
 pub(crate) async fn listen(
     shared: Shared,
-    cluster: String,
-    node: Option<String>,
+    place: Place,
     tls: Arc<rustls::ServerConfig>,
     cut: watch::Receiver<u64>,
 ) -> Result<Listener> {
     let socket = TcpListener::bind("127.0.0.1:0").await.map_err(|error| SimulatorError(error.to_string()))?;
     let address = socket.local_addr().map_err(|error| SimulatorError(error.to_string()))?;
     let (switch, switches) = mpsc::unbounded_channel();
-    let site = Site { shared, cluster, node, tls: TlsAcceptor::from(tls), cut };
+    let site = Site { shared, place, tls: TlsAcceptor::from(tls), cut };
     let task = tokio::spawn(accept(site, socket, address, switches));
     Ok(Listener { address, switch, task })
 }
@@ -110,6 +118,9 @@ async fn connection(site: Site, stream: TcpStream) {
     // Small answers must not wait for more to send.
     let _ = stream.set_nodelay(true);
     let serving = async {
+        if !site.place.rtt.is_zero() {
+            tokio::time::sleep(site.place.rtt * 2).await;
+        }
         let Ok(stream) = site.tls.accept(stream).await else { return };
         let service = hyper::service::service_fn(|request| answer(site.clone(), request));
         // Idle for five seconds, or a slow header: closed (pve-behaviour.md §2.5).
@@ -137,23 +148,24 @@ async fn answer(site: Site, request: Request<Body>) -> std::result::Result<Respo
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
         body,
-        node: site.node.clone(),
+        node: site.place.node.clone(),
     };
     let hooks = {
         let mut state = site.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        crate::http::hooks(&mut state, &site.cluster, &incoming)
+        crate::http::hooks(&mut state, &site.place.cluster, &incoming)
     };
     if let Some((matched, hooks)) = hooks {
         hooks.iter().for_each(|hook| hook(&matched));
     }
     let verdict = {
         let mut state = site.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        serve(&mut state, &site.cluster, &incoming)
+        serve(&mut state, &site.place.cluster, &incoming)
     };
     match verdict {
         Verdict::Send(outgoing) => {
-            if !outgoing.delay.is_zero() {
-                tokio::time::sleep(outgoing.delay).await;
+            let delay = outgoing.delay + site.place.rtt;
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
             }
             Ok(respond(outgoing, gzip))
         }
