@@ -3,7 +3,6 @@
 //! Prints `startup: handshake H ms, schema S ms, rss R MB, size Z MB`: medians of [`STARTS`] starts of the `[profile.dist]`
 //! binary (built first where it is not). Both times begin when the process is started; the schema's ends with core's answer
 //! decoded, over mutual TLS. MB are 10⁶ bytes; rss is the peak.
-#[allow(dead_code, reason = "the other benches use the rest")]
 mod support;
 
 use std::path::{Path, PathBuf};
