@@ -98,6 +98,7 @@ fn masked(text: &str) -> String {
 fn the_guides_commands_work_as_the_guide_types_them() {
     let world = SimulatedWorld::three_sites();
     let desk = Desk::new(&world, YAML);
+    machine(&world);
     for quoted in [false, true] {
         let run = |line: &str| if quoted { desk.run(&[line]) } else { desk.line(&line.replace("\\\n", "")) };
         run("federate status -c multi-site.yaml").code(0).says("3 of 3 clusters healthy");
@@ -109,14 +110,75 @@ fn the_guides_commands_work_as_the_guide_types_them() {
         // The guide leaves -c out here: the file in the working directory is meant.
         run("federate allocate -p production-pool --explain").code(0).says("WHAT COUNTS");
         run("federate -c multi-site.yaml status").code(0);
-        run("federate migrate -c multi-site.yaml \\\n  vm-100 --from worldstream-prod --to databarn-dr")
+        run("federate migrate vm-100 --from worldstream-prod --to databarn-dr --dry-run")
+            .code(0)
+            .says("guide-vm can move")
+            .says("nothing was done");
+        run("federate migrate vm-100 --from source --to target --dry-run")
             .code(2)
-            .says("not there yet, and nothing was done")
-            .says("tofu apply");
-        run("federate migrate vm-100 --from source --to target --dry-run").code(2).says("tofu plan");
+            .says("there is no cluster \"source\"; there are: databarn-dr, hetzner-edge, worldstream-prod");
     }
     let writes: Vec<String> = world.writes();
     assert_eq!(writes, Vec::<String>::new(), "the command changes nothing");
+    let newest = world.vm("worldstream-prod", "guide-vm").disks[0].newest;
+    desk.run(&["federate migrate -c multi-site.yaml \\\n  vm-100 --from worldstream-prod --to databarn-dr"])
+        .code(0)
+        .says("guide-vm moved from cluster worldstream-prod, node ws1, vmid 100 to cluster databarn-dr");
+    let moved = world.vm("databarn-dr", "guide-vm");
+    assert!(moved.running && moved.disks[0].newest >= newest, "{moved:?}");
+    assert!(moved.config["net0"].contains("tag=220"), "the network is mapped: {}", moved.config["net0"]);
+    assert!(world.vm("worldstream-prod", "guide-vm").template, "its source is kept, fenced");
+    desk.line("federate migrate vm-100 --from worldstream-prod --to databarn-dr").code(1).says("template");
+}
+
+/// A machine that nobody manages, as the guide has one: VMID 100 on the first cluster.
+fn machine(world: &SimulatedWorld) {
+    let config = [
+        ("name", "guide-vm"),
+        ("memory", "2048"),
+        ("cores", "2"),
+        ("scsi0", "ceph-pool:8"),
+        ("net0", "virtio=BC:24:11:00:00:64,bridge=vmbr0,tag=120"),
+    ];
+    let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let pool = Some("production-pool".to_owned());
+    world.cluster("worldstream-prod").create_pool("production-pool");
+    world.cluster("databarn-dr").create_pool("production-pool");
+    let guest = simulator::GuestSpec { vmid: 100, node: "ws1".into(), config, pool, running: true };
+    world.cluster("worldstream-prod").create_vm(&guest).expect("a machine made by hand");
+    world.advance(std::time::Duration::from_secs(15));
+}
+
+#[test]
+fn a_move_is_shown_before_it_is_made_and_refused_with_every_reason() {
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, YAML);
+    machine(&world);
+    desk.line("federate migrate guide-vm --from worldstream-prod --to databarn-dr --dry-run").code(0).shows("migrate");
+    let dry = "federate migrate guide-vm --from worldstream-prod --to databarn-dr --dry-run --json";
+    let value = desk.line(dry).code(0).json();
+    assert_eq!((&value["feasible"], &value["bytes"]), (&true.into(), &(8_u64 << 30).into()));
+    assert!(value["downtime_seconds"].as_u64() > Some(0) && value["steps"].as_array().is_some_and(|s| s.len() > 10));
+    assert_eq!(value["mappings"][0]["to"], "zfs-pool");
+    // Everything in the way at once: no path's storage, another pool's cluster, too long.
+    let refused = desk
+        .line("federate migrate guide-vm --from worldstream-prod --to hetzner-edge --max-downtime 1s")
+        .code(1)
+        .says("not a member of production-pool")
+        .says("max_downtime");
+    assert!(refused.stdout.contains("transport_same"), "{}", refused.stdout);
+    desk.line("federate migrate nobody --from worldstream-prod --to databarn-dr").code(1).says("no virtual machine");
+    desk.line("federate migrate guide-vm --from databarn-dr --to databarn-dr").code(2).says("the same cluster");
+    desk.line("federate migrate guide-vm --from worldstream-prod --to databarn-dr --async").code(2).says("--async");
+    assert_eq!(world.writes(), Vec::<String>::new(), "nothing was touched");
+    let back = desk
+        .line("federate migrate 100 --from worldstream-prod --to databarn-dr --delete-source --keep-archive 0s --json --audit-file audit.jsonl")
+        .code(0)
+        .json();
+    assert_eq!((&back["moved"], &back["to"]["cluster"]), (&true.into(), &"databarn-dr".into()));
+    let audit = std::fs::read_to_string(desk.dir.path().join("audit.jsonl")).expect("the trail");
+    assert!(audit.lines().count() > 10 && audit.contains("\"step\""), "{audit}");
+    assert_eq!((world.machines(), world.litter()), (vec!["databarn-dr/guide-vm".to_owned()], Vec::new()));
 }
 
 #[test]

@@ -2,12 +2,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use federation::{Bytes, ClusterName, PoolName, Tag, VmName};
+use federation::{Bytes, ClusterName, PoolName, Span, Tag, VmName};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  nothing is wrong; every machine has a cluster
-  1  something is wrong: mistakes in the file, a cluster that does not answer, no cluster for a machine
+  1  something is wrong: mistakes in the file, a cluster that does not answer, no cluster for a machine, a move that
+     is refused or failed
   2  the command can't be carried out as it was given: unknown words, a file that can't be read";
 
 /// `federate`: several independent Proxmox VE clusters as one federation.
@@ -17,7 +18,7 @@ Exit codes:
     version,
     about = "Several independent Proxmox VE clusters as one federation",
     long_about = "Looks at a federation of independent Proxmox VE clusters: whether its file is right, how it is, and where a \
-                  machine would go. Nothing is changed on any cluster.",
+                  machine would go. Only `migrate` without --dry-run changes anything.",
     after_help = EXIT_CODES
 )]
 pub struct Arguments {
@@ -56,8 +57,9 @@ pub enum Verb {
     /// Show where machines would go, and why
     #[command(after_help = EXIT_CODES)]
     Allocate(Box<Allocate>),
-    /// Not there yet: says how to move a machine with tofu or terraform
-    Migrate(Migrate),
+    /// Move a machine to another cluster, or show what that would be
+    #[command(after_help = EXIT_CODES)]
+    Migrate(Box<Migrate>),
 }
 
 /// `federate validate`.
@@ -112,7 +114,7 @@ pub struct Allocate {
 /// `federate migrate`.
 #[derive(Debug, Clone, Args)]
 pub struct Migrate {
-    /// The machine
+    /// The machine: its name, or its VMID as 100 or vm-100
     pub vm: String,
     /// The cluster it is on
     #[arg(long, value_name = "CLUSTER")]
@@ -120,11 +122,35 @@ pub struct Migrate {
     /// The cluster it is to go to
     #[arg(long, value_name = "CLUSTER")]
     pub to: String,
-    /// Show what would be done
+    /// Show steps, checks, mappings, bytes and predicted downtime; do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not wait
-    #[arg(long = "async")]
+    /// Remove the source once the target is well, instead of keeping it fenced
+    #[arg(long)]
+    pub delete_source: bool,
+    /// How long a kept source stays (7d)
+    #[arg(long, value_name = "SPAN")]
+    pub keep_source: Option<Span>,
+    /// How long the archive stays (7d)
+    #[arg(long, value_name = "SPAN")]
+    pub keep_archive: Option<Span>,
+    /// Refuse where more downtime is predicted
+    #[arg(long, value_name = "SPAN")]
+    pub max_downtime: Option<Span>,
+    /// What the move may leave behind; repeat for more
+    #[arg(long, value_name = "WHAT", value_parser = ["snapshots", "excluded-disks", "unused-disks", "pending-changes"])]
+    pub accept_loss: Vec<String>,
+    /// VMID on the target; the same as here where it is free
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=999_999_999))]
+    pub vmid: Option<u32>,
+    /// Node of the target; the roomiest where not given
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Append one JSON line per step to this file
+    #[arg(long, value_name = "FILE")]
+    pub audit_file: Option<PathBuf>,
+    /// Not there: a move is carried out by the process that began it
+    #[arg(long = "async", hide = true)]
     pub asynchronous: bool,
 }
 

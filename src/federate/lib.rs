@@ -1,7 +1,7 @@
-//! The guide's command `federate`: `validate`, `status` and `allocate` on a federation file, for people and for CI.
+//! The guide's command `federate`: `validate`, `status`, `allocate` and `migrate` on a federation file, for people and for CI.
 //!
-//! It shows what the same rules and operations answer that the provider uses, and changes nothing on any cluster. It must
-//! not know Terraform, and decides nothing itself.
+//! It shows what the same rules and operations answer that the provider uses. `migrate` without `--dry-run` is the only verb
+//! that changes anything, by the same engine. It must not know Terraform, and decides nothing itself.
 
 mod allocate;
 mod arguments;
@@ -23,7 +23,7 @@ pub async fn run(arguments: Arguments) -> Output {
         Verb::Validate(asked) => validate::run(&common, &asked, json).await,
         Verb::Status => status::run(&common, json).await,
         Verb::Allocate(asked) => allocate::run(&common, &asked, json).await,
-        Verb::Migrate(asked) => Ok(migrate::run(&asked)),
+        Verb::Migrate(asked) => migrate::run(&common, &asked, json).await,
     };
     done.unwrap_or_else(|wrong| wrong.output(json))
 }

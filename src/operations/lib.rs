@@ -40,7 +40,7 @@ pub use guest::{Found, Guest, Record, RetiredCopy};
 pub use journal::{Holder, Journal, Kind, Place, Undo};
 pub use notes::{Copy, Kept, Mark, Origin, Retired};
 pub use process::Process;
-pub use relocate::{Finding, Preview};
+pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
 pub use site::{Overview, Site};
 pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
 pub use status::{ClusterStatus, Open, Status};

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use federation::model::{AutomaticMove, Layered, NicRequest};
+use federation::model::{AutomaticMove, Layered};
 use federation::placement::{DiskRequest, Due, Inventory, Request, Settled, due, settle};
 use federation::{Bytes, Cluster, ClusterName, PoolName, Slot};
 use proxmox::VmConfig;
 use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
+use crate::relocate::plan::{network, storage_name};
 use crate::site::Site;
 
 /// Answers of this process by pool, and the rules they were made from.
@@ -101,7 +102,7 @@ fn request(due: &Due, config: &VmConfig, cluster: &Cluster) -> Result<Request, S
     for (slot, disk) in config.disks().unwrap_or_default() {
         let Ok(slot) = slot.parse::<Slot>() else { continue };
         if slot.is_disk() && !disk.is_cdrom() && !disk.is_cloudinit() {
-            let storage = disk.storage().map(|storage| storage_name(storage, cluster));
+            let storage = disk.storage().and_then(|storage| storage_name(storage, cluster));
             request.disks.insert(slot, DiskRequest { size: Bytes(disk.size_bytes().unwrap_or_default()), storage });
         }
     }
@@ -110,21 +111,6 @@ fn request(due: &Due, config: &VmConfig, cluster: &Cluster) -> Result<Request, S
         request.nics.insert(slot, network(bridge, nic.tag(), cluster));
     }
     Ok(request)
-}
-
-/// The class that a storage is one of; the first by name where it is several, itself where it is none.
-fn storage_name(storage: &str, cluster: &Cluster) -> String {
-    let class = cluster.storage_classes.iter().find(|(_, stands_for)| *stands_for == storage);
-    class.map_or(storage, |(name, _)| name).to_owned()
-}
-
-/// The federation network that a bridge and VLAN are; themselves where they are none.
-fn network(bridge: &str, vlan: Option<u16>, cluster: &Cluster) -> NicRequest {
-    let known = cluster.networks.iter().find(|(_, network)| network.bridge == bridge && network.vlan == vlan);
-    match known {
-        Some((name, _)) => NicRequest { network: Some(name.clone()), ..NicRequest::default() },
-        None => NicRequest { bridge: Some(bridge.to_owned()), vlan, ..NicRequest::default() },
-    }
 }
 
 /// What is told of a pool's machines that should leave: who moves, who waits, who would, and whom nobody will move.
@@ -178,6 +164,7 @@ mod tests {
         let network = Network { bridge: "vmbr0".into(), vlan: Some(120), subnet: None, gateway: None, macs: None };
         Cluster {
             storage_classes: [("fast".to_owned(), "ceph".to_owned())].into(),
+            primary_storage: Some("zfs".to_owned()),
             networks: [("app".to_owned(), network)].into(),
             ..Cluster::default()
         }
@@ -186,13 +173,14 @@ mod tests {
     #[test]
     fn what_a_machine_needs_elsewhere_is_told_in_federation_names() {
         let config = VmConfig::from_conf(
-            "scsi0: ceph:vm-100-disk-0,size=8G\nscsi1: local-lvm:vm-100-disk-1,size=4G\nide2: none,media=cdrom\n\
+            "scsi0: ceph:vm-100-disk-0,size=8G\nscsi1: local-lvm:vm-100-disk-1,size=4G\nscsi2: zfs:vm-100-disk-2,size=1G\nide2: none,media=cdrom\n\
              net0: virtio=BC:24:11:00:00:01,bridge=vmbr0,tag=120\nnet1: virtio=BC:24:11:00:00:02,bridge=vmbr9\n",
         );
         let request = request(&due(), &config, &cluster()).expect("it can move");
         let storage = |slot: &str| request.disks[&slot.parse::<Slot>().expect("a slot")].storage.clone();
         assert_eq!((storage("scsi0"), storage("scsi1")), (Some("fast".into()), Some("local-lvm".into())));
-        assert_eq!((request.disks.len(), request.disk_total()), (2, Bytes::from_gib(12)));
+        assert_eq!((request.disks.len(), request.disk_total()), (3, Bytes::from_gib(13)));
+        assert_eq!(storage("scsi2"), None, "what machines get that name no storage");
         let nic = |slot: &str| request.nics[&slot.parse::<Slot>().expect("a slot")].clone();
         assert_eq!(nic("net0").network.as_deref(), Some("app"));
         assert_eq!(nic("net1").bridge.as_deref(), Some("vmbr9"));

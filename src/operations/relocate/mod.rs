@@ -14,6 +14,7 @@
 //! A process that takes over goes forward from the written step only while the source is fenced, for then it can't have
 //! changed since the backup; else it takes everything back and begins anew.
 mod archive;
+pub(crate) mod plan;
 mod preflight;
 mod steps;
 mod undo;
@@ -29,6 +30,7 @@ use federation::{Bytes, ClusterName, Span};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use archive::remove as remove_archive;
+pub use plan::{Checked, Mapping, MigrationPlan};
 pub use preflight::Finding;
 use preflight::Preflight;
 pub(crate) use steps::remove_fenced;

@@ -1,0 +1,297 @@
+//! Owns what a move would be, as a whole: steps, every check with its answer, mappings, bytes, predicted time. It reads only.
+use std::collections::BTreeMap;
+
+use federation::migration::{STEPS, StepInfo, checks_for};
+use federation::model::{Method, NicRequest};
+use federation::placement::{Current, DiskRequest, Request, recheck};
+use federation::{Bytes, Cluster, ClusterName, Slot, Span, Tag, VmName};
+
+use super::preflight::{Finding, Preflight};
+use super::{pick_node, pinned_node};
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::guest::{Guest, Record};
+use crate::journal::Place;
+use crate::spec::{Cpu, DiskWish, MigrationWish, NicWish, VmSpec};
+
+/// Bytes per second that a backup or a restore is assumed to do where no path says less: 100 MiB/s.
+const RATE: u64 = 100 << 20;
+
+/// One check and what it found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Its id.
+    pub id: &'static str,
+    /// The guide's name of the check that it is part of.
+    pub guide: Option<&'static str>,
+    /// What it asks.
+    pub asks: &'static str,
+    /// What stands in the way; empty where nothing does.
+    pub findings: Vec<Finding>,
+}
+
+/// What a slot is before and after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// The disk or network slot.
+    pub slot: Slot,
+    /// Its federation name, where it has one.
+    pub name: Option<String>,
+    /// The storage, or the bridge and VLAN, on the source.
+    pub from: String,
+    /// The same on the target.
+    pub to: String,
+}
+
+/// A move that was not made.
+#[derive(Debug, Clone)]
+pub struct MigrationPlan {
+    /// The machine's name.
+    pub name: VmName,
+    /// Where it is.
+    pub from: Place,
+    /// Where it goes. The node is chosen again at apply.
+    pub to: Place,
+    /// How.
+    pub method: Method,
+    /// The transfer storage, by its name on the source and on the target, where one was found.
+    pub transfer: Option<(String, String)>,
+    /// Size of all disks that move.
+    pub bytes: Bytes,
+    /// From shutdown to start on the target. Every byte is written and read once, at the path's rate or 100 MiB/s; a machine
+    /// that is off has none.
+    pub downtime: Span,
+    /// From the first step to the last. Without a warm copy nothing is done ahead, so it is as long as the downtime of a
+    /// running machine.
+    pub duration: Span,
+    /// What becomes of disks and networks.
+    pub mappings: Vec<Mapping>,
+    /// Every check.
+    pub checks: Vec<Checked>,
+    /// Every step, in order.
+    pub steps: &'static [StepInfo],
+    /// What is not as declared.
+    pub warnings: Vec<Failure>,
+}
+
+impl MigrationPlan {
+    /// Whether nothing stands in the way.
+    pub fn feasible(&self) -> bool {
+        self.checks.iter().all(|check| check.findings.is_empty())
+    }
+}
+
+impl Fleet {
+    /// What a move of `guest` to `target` would be. Touches nothing; what stands in the way is in the answer.
+    ///
+    /// # Errors
+    /// Where it can't even be looked at: a cluster without connection, no node, a name that stands for nothing there.
+    pub async fn migration_plan(
+        &self,
+        spec: &VmSpec,
+        guest: &Guest,
+        target: &ClusterName,
+    ) -> Result<MigrationPlan, Failure> {
+        let what = format!("A move of virtual machine {} to {target} can't be planned", spec.name);
+        let source = self.need(guest.place.cluster.as_str(), &what)?.clone();
+        let to_site = self.need(target.as_str(), &what)?.clone();
+        if guest.place.cluster == *target {
+            return Err(Failure::new(what).at(format!("it is there already: {}", guest.place)));
+        }
+        let inventory = self.inventory().await;
+        let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
+        let resolved = self.resolve(spec, target, &facts, &what)?;
+        let wish = VmSpec { node: pinned_node(spec, guest), ..spec.clone() };
+        let node = pick_node(&facts, &wish, &resolved, &what)?;
+        let vmid = match spec.vmid {
+            Some(vmid) => vmid,
+            None => self.vmid_on(&to_site, spec, guest.place.vmid, &what).await?,
+        };
+        let to = Place { cluster: target.clone(), node, vmid };
+        let preflight =
+            Preflight { fleet: self, source: &source, target: &to_site, spec, guest, to: &to, resolved: &resolved };
+        let (transfer, warnings, findings) = match preflight.run().await {
+            Ok(passed) => (Some(passed.transfer), passed.warnings, Vec::new()),
+            Err(findings) => (None, Vec::new(), findings),
+        };
+        let path = self.path(&source.name, target);
+        let mut checks = vec![self.policy(spec, guest, target).await];
+        checks.extend(checks_for(path.method).map(|check| {
+            let of_check = findings.iter().filter(|found| found.id == check.id).cloned();
+            Checked { id: check.id, guide: check.guide, asks: check.asks, findings: of_check.collect() }
+        }));
+        let disks = guest.config.disks().unwrap_or_default();
+        let size: u64 = disks.values().filter(|disk| disk.backup()).filter_map(proxmox::DiskSpec::size_bytes).sum();
+        let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
+        let seconds = size.div_ceil(rate).saturating_mul(2);
+        let mut mappings: Vec<Mapping> = Vec::new();
+        for (slot, storage) in &resolved.storages {
+            let from = disks.get(&slot.to_string()).and_then(|disk| disk.storage()).unwrap_or_default();
+            let name = spec.disks.get(slot).and_then(|disk| disk.storage.clone());
+            mappings.push(Mapping { slot: *slot, name, from: from.to_owned(), to: storage.clone() });
+        }
+        let nics = guest.config.nics().unwrap_or_default();
+        for (slot, place) in &resolved.nics {
+            let from = nics.get(&slot.to_string());
+            let from = from.map(|nic| bridge(nic.bridge().unwrap_or_default(), nic.tag())).unwrap_or_default();
+            let name = spec.nics.get(slot).and_then(|nic| nic.network.clone());
+            mappings.push(Mapping { slot: *slot, name, from, to: bridge(&place.bridge, place.vlan) });
+        }
+        Ok(MigrationPlan {
+            name: spec.name.clone(),
+            from: guest.place.clone(),
+            to,
+            method: path.method,
+            transfer,
+            bytes: Bytes(size),
+            downtime: Span::from_secs(if guest.running { seconds } else { 0 }),
+            duration: Span::from_secs(seconds),
+            mappings,
+            checks,
+            steps: STEPS,
+            warnings,
+        })
+    }
+
+    /// What rules and capacity say of the target.
+    async fn policy(&self, spec: &VmSpec, guest: &Guest, target: &ClusterName) -> Checked {
+        let rules = self.rules().await;
+        let refused = recheck(&rules.federation, &*self.inventory().await, &spec.request(guest), target);
+        let finding = |reason: federation::placement::Reason| Finding {
+            id: "placement",
+            text: format!("{target}: {reason}"),
+            next: reason.relaxation(),
+        };
+        Checked {
+            id: "placement",
+            guide: None,
+            asks: "do the pool's rules and limits allow the target, and has it room",
+            findings: refused.err().unwrap_or_default().into_iter().map(finding).collect(),
+        }
+    }
+}
+
+fn bridge(bridge: &str, vlan: Option<u16>) -> String {
+    vlan.map_or_else(|| bridge.to_owned(), |vlan| format!("{bridge} vlan {vlan}"))
+}
+
+impl VmSpec {
+    /// A guest as it is, under the federation names of its cluster: a storage or network that the cluster maps to no name stands
+    /// for itself, its primary storage for none.
+    ///
+    /// # Errors
+    /// A guest whose name is none.
+    pub fn of(guest: &Guest, cluster: &Cluster) -> Result<VmSpec, Failure> {
+        let config = &guest.config;
+        let name = VmName::new(config.name().unwrap_or_default()).map_err(|error| {
+            Failure::new(format!("{} has no usable name", guest.place)).said(error).next("name it in Proxmox VE")
+        })?;
+        let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let cpu = Cpu {
+            cores: number(config.cores()),
+            sockets: number(config.sockets()),
+            model: config.cpu_type().unwrap_or("kvm64").to_owned(),
+        };
+        let mut disks = BTreeMap::new();
+        for (slot, disk) in config.disks().unwrap_or_default() {
+            let Ok(slot) = slot.parse::<Slot>() else { continue };
+            if slot.is_disk() && !disk.is_cdrom() && !disk.is_cloudinit() {
+                let wish = DiskWish {
+                    size: Bytes(disk.size_bytes().unwrap_or_default()),
+                    storage: disk.storage().and_then(|storage| storage_name(storage, cluster)),
+                    format: None,
+                    ssd: disk.option_bool("ssd").unwrap_or(false),
+                    discard: disk.option("discard") == Some("on"),
+                    backup: disk.backup(),
+                };
+                disks.insert(slot, wish);
+            }
+        }
+        let mut nics = BTreeMap::new();
+        for (slot, nic) in config.nics().unwrap_or_default() {
+            let (Ok(slot), Some(bridge)) = (slot.parse::<Slot>(), nic.bridge()) else { continue };
+            let on = network(bridge, nic.tag(), cluster);
+            let wish = NicWish {
+                network: on.network,
+                bridge: on.bridge,
+                vlan: on.vlan,
+                model: nic.model().to_owned(),
+                mac: nic.mac().map(str::to_owned),
+                firewall: nic.firewall(),
+            };
+            nics.insert(slot, wish);
+        }
+        Ok(VmSpec {
+            name,
+            pool: guest.pool.clone(),
+            vmid: None,
+            node: None,
+            cpu,
+            memory: Bytes::from_mib(config.memory_mib()),
+            disks,
+            nics,
+            tags: None,
+            description: None,
+            started: guest.running,
+            on_boot: guest.on_boot(),
+            protection: guest.protection(),
+            agent: config.agent().enabled(),
+            bios: None,
+            machine: None,
+            migration: MigrationWish::default(),
+        })
+    }
+
+    /// What placement looks at, for a machine that is there.
+    pub fn request(&self, guest: &Guest) -> Request {
+        let mut request = Request::new(self.name.clone());
+        request.pool = self.pool.clone();
+        request.node = self.node.clone();
+        request.cpus = self.vcpus();
+        request.memory = self.memory;
+        let disk = |wish: &DiskWish| DiskRequest { size: wish.size, storage: wish.storage.clone() };
+        request.disks = self.disks.iter().map(|(slot, wish)| (*slot, disk(wish))).collect();
+        let nic =
+            |wish: &NicWish| NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
+        request.nics = self.nics.iter().map(|(slot, wish)| (*slot, nic(wish))).collect();
+        request.tags = guest.config.tags().iter().filter_map(|tag| Tag::new(tag).ok()).collect();
+        request.current = Some(Current { cluster: guest.place.cluster.clone(), vmid: guest.place.vmid });
+        request
+    }
+}
+
+impl Guest {
+    /// What is recorded of it.
+    pub fn record(&self) -> Record {
+        Record {
+            name: self.config.name().unwrap_or_default().to_owned(),
+            cluster: self.place.cluster.clone(),
+            node: self.place.node.clone(),
+            vmid: self.place.vmid,
+            uuid: self.uuid.clone(),
+            pool: self.pool.clone(),
+            running: Some(self.running),
+            identity: None,
+        }
+    }
+}
+
+/// The federation name of a storage: the class that it is one of, the first by name where it is several; none for the one that
+/// machines get without naming any; else itself.
+pub(crate) fn storage_name(storage: &str, cluster: &Cluster) -> Option<String> {
+    let class = cluster.storage_classes.iter().find(|(_, stands_for)| *stands_for == storage);
+    match class {
+        Some((name, _)) => Some(name.clone()),
+        None if cluster.resolve_storage(None).as_deref() == Some(storage) => None,
+        None => Some(storage.to_owned()),
+    }
+}
+
+/// The federation network that a bridge and VLAN are; themselves where they are none.
+pub(crate) fn network(bridge: &str, vlan: Option<u16>, cluster: &Cluster) -> NicRequest {
+    let known = cluster.networks.iter().find(|(_, network)| network.bridge == bridge && network.vlan == vlan);
+    match known {
+        Some((name, _)) => NicRequest { network: Some(name.clone()), ..NicRequest::default() },
+        None => NicRequest { bridge: Some(bridge.to_owned()), vlan, ..NicRequest::default() },
+    }
+}
