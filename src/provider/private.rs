@@ -91,7 +91,7 @@ fn words(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned).or_else(|| value.as_number().map(|number| number.as_str().to_owned()))
 }
 
-/// The values that can't be changed in place, by path.
+/// The values that can't be changed in place, or are a cluster's doing, by path.
 fn places(state: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut add = |path: String, value: &Value| found.extend(words(value).map(|value| (path, value)));
@@ -103,7 +103,17 @@ fn places(state: &Value) -> BTreeMap<String, String> {
             add(disk_path(slot, name), disk.attr(name));
         }
     }
+    for (slot, nic) in state.attr("network_devices").as_map().into_iter().flatten() {
+        for name in ["bridge", "vlan"] {
+            add(nic_path(slot, name), nic.attr(name));
+        }
+    }
     found
+}
+
+/// The path of a network device's attribute.
+pub(crate) fn nic_path(slot: &str, name: &str) -> String {
+    format!("network_devices.{slot}.{name}")
 }
 
 /// The path of a disk's attribute.

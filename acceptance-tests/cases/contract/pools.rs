@@ -72,3 +72,33 @@ fn a_pool_whose_create_is_killed_at_any_call_is_one_pool_after_the_next_apply() 
     }
     assert!(begun >= 2, "the kills of the calls {calls:?} left {begun} pools half made");
 }
+
+#[test]
+fn configuration_that_the_cli_generates_for_a_pool_plans_nothing() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        let team = workspace(&world, &cli);
+        let policy = "  placement_policy = {\n    strategy = \"balanced\"\n    cluster_weights = { databarn-dr = 20, worldstream-prod = 80 }\n    \
+                      rules = [{ type = \"affinity\", target = \"cluster\", operator = \"should\", value = \"worldstream-prod\" }]\n  }\n";
+        team.edit(
+            "main.tf",
+            "  limits   = { max_vms = 20 }\n",
+            &format!("  limits = {{ max_vms = 20, max_memory = \"2TB\" }}\n{policy}"),
+        );
+        team.apply().expect(0);
+        drop(team);
+        world.clear_requests();
+        let fresh = workspace(&world, &cli);
+        let main = std::fs::read_to_string(fresh.root().join("main.tf")).expect("the configuration");
+        let main = main.split("resource \"moxxie_resource_pool\"").next().unwrap_or_default().to_owned();
+        let import = "import {\n  to = moxxie_resource_pool.found\n  id = \"team\"\n}\n";
+        fresh.write("main.tf", main + import);
+        let out = "-generate-config-out=found.tf";
+        sound(fresh.run(&["plan", "-input=false", "-detailed-exitcode", out, "-out=the.tfplan"]))
+            .expect(2)
+            .says("1 to import, 0 to add, 0 to change, 0 to destroy");
+        sound(fresh.apply_plan("the.tfplan")).expect(0);
+        assert_eq!(world.writes(), Vec::<String>::new());
+        sound(fresh.plan()).expect(0);
+    }
+}

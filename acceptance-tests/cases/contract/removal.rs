@@ -188,6 +188,31 @@ fn gate_13_an_import_replaces_nothing_and_asks_for_no_change() {
     }
 }
 
+/// The CLIs write configuration for what is imported; that is what most people begin with.
+#[test]
+fn configuration_that_the_cli_generates_for_an_import_plans_nothing() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        let vm = json!({ "api": { "pool": "production-pool", "cluster": "worldstream-prod", "tags": ["web"] } });
+        let workspace = workspace(&world, &cli, "platform", &vm);
+        workspace.apply().expect(0);
+        let api = instances(&workspace)["api"].clone();
+        workspace.run(&["state", "rm", &address("api")]).expect(0);
+        configure(&workspace, &json!({}));
+        world.clear_requests();
+        let import =
+            format!("import {{\n  to = moxxie_virtual_machine.found\n  id = \"worldstream-prod/{}\"\n}}\n", api.vmid);
+        workspace.write("import.tf", import);
+        let out = "-generate-config-out=found.tf";
+        sound(workspace.run(&["plan", "-input=false", "-detailed-exitcode", out, "-out=the.tfplan"]))
+            .expect(2)
+            .says("1 to import, 0 to add, 0 to change, 0 to destroy");
+        sound(workspace.apply_plan("the.tfplan")).expect(0);
+        assert_eq!(world.writes(), Vec::<String>::new());
+        sound(workspace.plan()).expect(0);
+    }
+}
+
 #[test]
 fn gate_14_a_connection_that_was_removed_is_a_warning() {
     for cli in clis() {

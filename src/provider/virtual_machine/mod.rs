@@ -1,5 +1,6 @@
 //! `moxxie_virtual_machine`: schema, static checks, plan, apply, read and import.
 pub(crate) mod apply;
+mod mapped;
 pub(crate) mod model;
 pub(crate) mod plan;
 pub(crate) mod planned;

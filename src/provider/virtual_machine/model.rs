@@ -82,24 +82,11 @@ pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
     }
     for (slot, nic) in config.attr("network_devices").as_map().into_iter().flatten() {
         let at = || AttributePath::new("network_devices").key(slot.as_str());
-        match (nic.attr("network").is_null(), nic.attr("bridge").is_null()) {
-            (true, true) => diags.error_at(
+        if nic.attr("network").is_null() && nic.attr("bridge").is_null() {
+            diags.error_at(
                 at(),
                 "A network device needs a network or a bridge",
                 "Set `network` to a federation network, or `bridge` to a bridge of the cluster.",
-            ),
-            (false, false) => diags.error_at(
-                at(),
-                "A network device has a network and a bridge",
-                "`bridge` is what a cluster makes of `network`: set one of the two.",
-            ),
-            _ => {}
-        }
-        if nic.attr("network").as_str().is_some() && !nic.attr("vlan").is_null() {
-            diags.error_at(
-                at().attribute("vlan"),
-                "A network device has a network and a VLAN",
-                "`vlan` is what a cluster makes of `network`: leave it out, or name a `bridge` instead of the network.",
             );
         }
     }
@@ -386,11 +373,6 @@ mod tests {
             (
                 "no network",
                 base().with_attr("network_devices", nic(Value::Null.with_attr("model", "virtio"))),
-                r#"network_devices["net0"]"#,
-            ),
-            (
-                "both",
-                base().with_attr("network_devices", nic(Value::object([("network", "app"), ("bridge", "vmbr0")]))),
                 r#"network_devices["net0"]"#,
             ),
             (

@@ -5,7 +5,7 @@ use federation::placement::{Current, Refusal, Request};
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
 use super::apply::record;
-use super::{model, planned::planned};
+use super::{mapped, model, planned::planned};
 use crate::failures::warn;
 use crate::placing::{Pinned, Ready, Walk};
 use crate::private::{Private, disk_path};
@@ -35,9 +35,10 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
             preview(ready, &req, &state, diags).await;
         }
     }
+    let private = Private::read(&req.prior_private);
+    mapped::check(&req.config, &req.prior_state, &private, moving, diags);
     if !req.prior_state.is_null() {
-        Impossible { prior: &req.prior_state, private: Private::read(&req.prior_private), moving }
-            .report(&state, diags);
+        Impossible { prior: &req.prior_state, private, moving }.report(&state, diags);
     }
     PlanResponse { planned_state: state, requires_replace: Vec::new(), planned_private: place.planned_private }
 }
@@ -116,7 +117,8 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
     if pin.is_unknown() {
         return unknown(&["cluster".to_owned()], diags);
     }
-    let proposal = proposal(req);
+    // Where the configuration repeats what this cluster made of a network, another one would contradict it.
+    let proposal = proposal(req).filter(|_| !mapped::is_repeated(&req.config));
     if let Some(name) = pin.as_str() {
         if let Some(proposal) = proposal.filter(|proposal| proposal.to != name) {
             stays_pinned(prior, &proposal, diags);

@@ -99,11 +99,13 @@ fn nic(config: &Value, prior: &Value, moving: bool) -> Value {
     let same_network = config.attr("network") == prior.attr("network");
     for name in ["bridge", "vlan"] {
         let became = || {
-            let prior = prior.attr(name);
-            match (mapped, moving || !same_network || prior_is_new(prior, name)) {
-                (true, true) => Value::unknown(),
-                (true, false) => prior.clone(),
-                (false, _) => Value::Null,
+            let had = prior.attr(name);
+            match (mapped, moving, !same_network || prior_is_new(had, name)) {
+                (true, true, _) => Value::unknown(),
+                // Configuration may repeat what it becomes (`mapped.rs`).
+                (true, false, true) => prior_or(config.attr(name), Value::unknown()),
+                (true, false, false) => had.clone(),
+                (false, ..) => Value::Null,
             }
         };
         // What a network became is computed; where the prior object is planned as it is, it stands in the configuration's place.
