@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
-use moving::{FROM, GONE, KEPT, Machine, NAME, TO, Watch};
+use moving::{FROM, GONE, KEPT, Left, Machine, NAME, RETURNED, TO, Watch, wanted_on};
 use simulator::{Action, Rule};
 
 /// Fewest points of all moves together.
@@ -25,20 +25,31 @@ struct Way {
     migration: &'static str,
     /// Whose token.
     role: &'static str,
-    /// The restore fails in the run that is killed, so that what is killed is the undo.
-    restore_fails: bool,
+    ends: Ends,
 }
 
-const WAYS: [Way; 3] = [
-    Way { name: "source deleted", migration: GONE, role: "app", restore_fails: false },
-    Way { name: "source and archive kept", migration: KEPT, role: "app", restore_fails: false },
+/// How the run that is killed would have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// The machine has moved.
+    Moved,
+    /// The restore fails, so that what is killed is the undo.
+    TakenBack,
+    /// The target runs and is not well, so that what is killed is the return; then the user wants the machine where it was.
+    Returned,
+}
+
+const WAYS: [Way; 4] = [
+    Way { name: "source deleted", migration: GONE, role: "app", ends: Ends::Moved },
+    Way { name: "source and archive kept", migration: KEPT, role: "app", ends: Ends::Moved },
     // A failed restore is in no pool, so that a token with rights on the pool alone may not remove it.
-    Way { name: "taken back", migration: GONE, role: "platform", restore_fails: true },
+    Way { name: "taken back", migration: GONE, role: "platform", ends: Ends::TakenBack },
+    Way { name: "returned", migration: RETURNED, role: "app", ends: Ends::Returned },
 ];
 
 impl Way {
     fn begin(self, world: &SimulatedWorld) {
-        if self.restore_fails {
+        if self.ends == Ends::TakenBack {
             let failing = Action::FailTask { message: "command 'vma extract' failed: exit code 1".into(), late: false };
             world.fault(Rule::on("POST", "/nodes/*/qemu", failing).cluster(TO));
         }
@@ -62,15 +73,18 @@ fn points(machine: &Machine, cli: &Cli, way: Way) -> Vec<Point> {
     let _watch = Watch::over(&world, machine);
     way.begin(&world);
     world.clear_requests();
-    workspace.apply().expect(if way.restore_fails { 1 } else { 0 });
+    workspace.apply().expect(if way.ends == Ends::Moved { 0 } else { 1 });
     let calls = world.requests();
     let is_write = |n: &usize| calls[*n].method != "GET";
     let first = (0..calls.len()).find(is_write).expect("a move writes");
-    let after = if way.restore_fails {
-        // Up to the restore it is as in the other ways.
-        (0..calls.len()).rfind(|n| calls[*n].method == "POST" && calls[*n].path.ends_with("/qemu")).unwrap_or(first)
-    } else {
-        first.saturating_sub(2)
+    // Up to what is different it is as in the other ways.
+    let post =
+        |end: &'static str| (0..calls.len()).rfind(|n| calls[*n].method == "POST" && calls[*n].path.ends_with(end));
+    let started = |n: &usize| calls[*n].cluster == TO && calls[*n].path.ends_with("/status/start");
+    let after = match way.ends {
+        Ends::Moved => first.saturating_sub(2),
+        Ends::TakenBack => post("/qemu").unwrap_or(first),
+        Ends::Returned => (0..calls.len()).find(started).expect("the target is started"),
     };
     let chosen = (after..calls.len()).filter(|n| is_write(n) || n % READS == 0);
     chosen.flat_map(|n| [true, false].map(|executed| Point { way, call: n as u64 + 1, executed })).collect()
@@ -99,8 +113,15 @@ fn hold(machine: &Machine, cli: &Cli, point: &Point) -> Result<(), String> {
     if running > 1 {
         wrong.push(format!("{running} copies run"));
     }
+    let (on, left) = match point.way.ends {
+        Ends::Returned => {
+            wanted_on(&workspace, TO, FROM);
+            (FROM, Left::PerhapsCopy)
+        }
+        _ => (TO, Left::from(point.way.migration == KEPT)),
+    };
     wrong.extend(converge(&workspace));
-    wrong.extend(machine.settled_on(&world, &before, TO, written, point.way.migration == KEPT));
+    wrong.extend(machine.settled_on(&world, &before, on, written, left));
     wrong.extend(watch.wrongs());
     if wrong.is_empty() { Ok(()) } else { Err(format!("killed at {at}: {}", wrong.join("\n    "))) }
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis, kill_providers, wait_for};
-use moving::{FROM, GONE, KEPT, Machine, NAME, TO, Watch, in_words, wanted_on};
+use moving::{FROM, GONE, KEPT, Left, Machine, NAME, RETURNED, TO, UNWELL, Watch, in_words, wanted_on};
 use simulator::{Action, GuestSpec, Matched, NodePower, Nth, Rule, VmSnapshot};
 
 const APPLY: [&str; 3] = ["apply", "-input=false", "-auto-approve"];
@@ -57,7 +57,7 @@ impl Scene {
 
     /// Applies until nothing is to be done, at most three times, and checks that it all came to `cluster`.
     #[track_caller]
-    fn converges_on(&self, cluster: &str, kept: bool, about: &str) {
+    fn converges_on(&self, cluster: &str, left: impl Into<Left>, about: &str) {
         let newest = self.newest();
         let mut said = String::new();
         for applies in 0..=3 {
@@ -68,7 +68,7 @@ impl Scene {
             assert_eq!((plan.code, applies < 3), (2, true), "{about}: {}{said}", plan.text());
             said += &self.workspace.apply().text();
         }
-        let wrong = machine().settled_on(&self.world, &self.before, cluster, newest, kept);
+        let wrong = machine().settled_on(&self.world, &self.before, cluster, newest, left);
         assert_eq!(wrong, Vec::<String>::new(), "{about}\n{said}");
         assert_eq!(self.watch.wrongs(), Vec::<String>::new(), "{about}");
     }
@@ -175,6 +175,8 @@ fn every_step_after_live_that_fails_is_finished_by_the_next_apply() {
     let archive = "/nodes/*/storage/transfer/content/*";
     let source = "/nodes/*/qemu/*";
     let with = |rule: Rule, key: &'static str| rule.params(move |params| params.contains_key(key));
+    let retired =
+        |rule: Rule| rule.params(|params| params.get("description").is_some_and(|notes| notes.contains("RETIRED")));
     let rows: Vec<(&str, &str, Rule)> = vec![
         ("live can't be written on the target", GONE, on(TO, "PUT", POOLS, refuse())),
         ("live's answer lost", GONE, step("live", Action::DropAnswer)),
@@ -189,7 +191,7 @@ fn every_step_after_live_that_fails_is_finished_by_the_next_apply() {
         ("source can't be removed", GONE, on(FROM, "DELETE", source, refuse())),
         ("source's removal fails", GONE, on(FROM, "DELETE", source, fail(false))),
         ("source's removal's answer lost", GONE, on(FROM, "DELETE", source, Action::DropAnswer)),
-        ("source can't be noted as retired", KEPT, with(on(FROM, "PUT", CONFIG, refuse()), "description")),
+        ("source can't be noted as retired", KEPT, retired(on(FROM, "PUT", CONFIG, refuse()))),
         ("operation stays on the source", GONE, on(FROM, "DELETE", POOLS, refuse())),
         ("operation stays on the target", GONE, on(TO, "DELETE", POOLS, refuse())),
     ];
@@ -209,6 +211,152 @@ fn every_step_after_live_that_fails_is_finished_by_the_next_apply() {
         scene.without_faults();
         scene.converges_on(TO, migration == KEPT, about);
     }
+}
+
+#[test]
+fn health_failure_after_one_write_on_the_target() {
+    for migration in [UNWELL, RETURNED] {
+        let scene = Scene::with("app", migration);
+        let (target, vmid) = (scene.world.cluster(TO), machine().vmid());
+        let written = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let record = written.clone();
+        let write = move |_: &Matched| *record.lock().expect("it") = target.guest_write(vmid);
+        scene.world.fault(step("health", Action::call(write)));
+        let failed = scene.workspace.apply().expect(1).says("127.0.0.1:9");
+        scene.newest();
+        let written = *written.lock().expect("it");
+        assert!(written.is_some(), "the target ran and wrote\n{}", failed.text());
+        let copies = scene.world.copies(&machine().uuid());
+        let target = copies.iter().find(|vm| vm.cluster == TO).expect("the target stays");
+        let of = |vm: &VmSnapshot| vm.disks.iter().map(|disk| disk.newest).max();
+        assert!(of(target) >= written, "the target holds what it wrote\n{}", failed.text());
+        let state = &scene.workspace.state()["moxxie_virtual_machine.shop"];
+        if migration == UNWELL {
+            assert!(target.running && state["cluster"] == TO, "{}", in_words(target));
+            scene.workspace.plan().expect(2).says("unfinished operation");
+            scene.workspace.edit("main.tf", migration, GONE);
+            scene.converges_on(TO, false, "without health");
+            continue;
+        }
+        assert!(failed.flat().contains("may hold what the machine wrote"), "{}", failed.text());
+        assert!(target.template && !target.running, "{}", in_words(target));
+        assert_eq!(state["cluster"], FROM, "state says where the machine is");
+        assert_eq!(state["retired_copies"][0]["cluster"], TO);
+        // Wanted there still: the plan moves it again and says what happened.
+        let plan = scene.workspace.plan().expect(2).says("was returned");
+        assert!(plan.flat().contains("gets another VMID"), "{}", plan.text());
+        wanted_on(&scene.workspace, TO, FROM);
+        scene.converges_on(FROM, Left::Copy, "wanted back");
+        scene.workspace.plan().expect(0).says("was returned");
+        scene.workspace.destroy().expect(0);
+        scene.world.assert_clean();
+    }
+}
+
+#[test]
+fn every_step_of_a_return_that_fails_is_finished_by_the_next_apply() {
+    let on = |cluster: &str, method: &str, path: &str, action: Action| Rule::on(method, path, action).cluster(cluster);
+    let with = |rule: Rule, key: &'static str| rule.params(move |params| params.contains_key(key));
+    let rows: Vec<(&str, Rule)> = vec![
+        ("halt can't be written", step("halt", refuse())),
+        ("shutdown refused", on(TO, "POST", SHUTDOWN, refuse())),
+        ("shutdown fails", on(TO, "POST", SHUTDOWN, fail(false))),
+        ("shutdown's answer lost", on(TO, "POST", SHUTDOWN, Action::DropAnswer)),
+        ("fence refused", has(on(TO, "PUT", CONFIG, refuse()), "template", "1")),
+        ("fence's answer lost", has(on(TO, "PUT", CONFIG, Action::DropAnswer), "template", "1")),
+        ("returned can't be written", step("returned", refuse())),
+        ("returned can't be written on the target", on(TO, "PUT", POOLS, refuse()).nth(Nth::Only(2))),
+        ("copy can't be noted", with(on(TO, "PUT", CONFIG, refuse()), "description")),
+        ("source can't be unfenced", has(on(FROM, "PUT", CONFIG, refuse()), "delete", "template")),
+        ("unfencing's answer lost", has(on(FROM, "PUT", CONFIG, Action::DropAnswer), "delete", "template")),
+        ("source's start fails", on(FROM, "POST", START, fail(false))),
+        ("archive can't be removed", on(FROM, "DELETE", "/nodes/*/storage/transfer/content/*", refuse())),
+        ("operation stays on the target", on(TO, "DELETE", POOLS, refuse())),
+        ("operation stays on the source", on(FROM, "DELETE", POOLS, refuse())),
+    ];
+    for (about, rule) in rows {
+        let scene = Scene::with("app", RETURNED);
+        let faulty = scene.world.fault(rule);
+        let failed = scene.workspace.apply().expect(1);
+        assert!(scene.world.fault_hits(faulty) > 0, "{about}: never happened\n{}", failed.text());
+        scene.workspace.plan().expect(2);
+        scene.without_faults();
+        wanted_on(&scene.workspace, TO, FROM);
+        scene.converges_on(FROM, Left::Copy, about);
+    }
+}
+
+#[test]
+fn started_by_hand_while_it_is_returned() {
+    for at in ["halt", "disown", "returned", "revive"] {
+        let scene = Scene::with("app", RETURNED);
+        let (clusters, vmid) = ([scene.world.cluster(FROM), scene.world.cluster(TO)], machine().vmid());
+        let by_hand = move |_: &Matched| {
+            for cluster in &clusters {
+                // The fences refuse it where another copy may run.
+                let _ = cluster.start(vmid);
+                cluster.guest_write(vmid);
+            }
+        };
+        scene.world.fault(step(at, Action::call(by_hand)));
+        scene.workspace.apply().expect(1);
+        scene.newest();
+        scene.without_faults();
+        wanted_on(&scene.workspace, TO, FROM);
+        scene.converges_on(FROM, Left::Copy, &format!("started by hand before {at}"));
+    }
+}
+
+#[test]
+fn destroy_with_a_half_done_return() {
+    for at in ["health", "halt", "returned", "revive"] {
+        let scene = Scene::with("app", RETURNED);
+        scene.world.fault(step(at, refuse()));
+        scene.workspace.apply().expect(1);
+        scene.without_faults();
+        scene.workspace.destroy().expect(0);
+        scene.world.assert_clean();
+    }
+}
+
+#[test]
+fn a_taken_over_holder_that_wakes_up_is_refused_by_its_digest() {
+    let scene = Scene::with("app", KEPT);
+    let state = std::fs::read(scene.workspace.root().join("terraform.tfstate")).expect("the state");
+    scene.workspace.write("b.tfstate", &state);
+    // Held between reading the source's configuration and unfencing it: the undo of a move whose restore failed.
+    scene.world.fault(Rule::on("POST", RESTORE, refuse()).cluster(TO).nth(Nth::Only(1)));
+    let (held, reached) = std::sync::mpsc::channel();
+    let (wake, woken) = std::sync::mpsc::channel::<()>();
+    let (held, woken) = (std::sync::Mutex::new(held), std::sync::Mutex::new(woken));
+    let sleep = move |_: &Matched| {
+        let _ = held.lock().expect("the sender").send(());
+        let _ = woken.lock().expect("the receiver").recv_timeout(Duration::from_secs(120));
+    };
+    let rule = has(Rule::on("PUT", CONFIG, Action::call(sleep)).cluster(FROM), "delete", "template");
+    scene.world.fault(rule.nth(Nth::Only(1)));
+    let mut first = scene.workspace.start(&APPLY, "first");
+    reached.recv_timeout(Duration::from_secs(120)).expect("the first apply comes to unfencing");
+    // Its lease is over, and a second one takes over and moves the machine.
+    scene.workspace.edit("main.tf", "provider \"moxxie\" {", "provider \"moxxie\" {\n  operation_lease = \"0s\"");
+    scene.world.clear_requests();
+    scene.workspace.run(&[&APPLY[..], &["-lock=false", "-state=b.tfstate"]].concat()).expect(0);
+    let newest = scene.newest();
+    // The first thing it wrote on the machine was its epoch, which voids the digest that the first one has read.
+    let requests = scene.world.requests();
+    let config = |request: &&simulator::Request| request.method == "PUT" && request.path.ends_with("/config");
+    let first_write = requests.iter().find(config).expect("it writes");
+    assert!(first_write.params["description"].contains("\"epoch\":1"), "{first_write:?}");
+    wake.send(()).expect("it is still held");
+    wait_for(&mut first);
+    let said = scene.workspace.output("first");
+    assert!(said.contains("file change by other user"), "{said}");
+    let copies = scene.world.copies(&machine().uuid());
+    assert_eq!(copies.iter().filter(|vm| vm.running).count(), 1, "{}", scene.workspace.output("first"));
+    assert!(copies.iter().any(|vm| vm.running && vm.disks.iter().any(|disk| disk.newest >= newest)));
+    let source = scene.world.vm(FROM, NAME);
+    assert!(source.template && !source.running, "the retired source stays fenced: {}", in_words(&source));
+    assert_eq!(scene.watch.wrongs(), Vec::<String>::new());
 }
 
 #[test]

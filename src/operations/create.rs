@@ -316,7 +316,8 @@ impl Fleet {
     ) -> Result<(), Failure> {
         for _ in 0..VMID_TRIES {
             let mark = Mark { op: Some(journal.op.clone()), ..Mark::default() };
-            let notes = notes::join(spec.description.as_deref().unwrap_or_default(), &mark);
+            let notes = notes::join(spec.description.as_deref().unwrap_or_default(), &mark)
+                .map_err(|error| Failure::new(what).at(error.to_string()).next("shorten `description`"))?;
             let params = spec.create_params(journal.to.vmid, &journal.uuid, &notes, on);
             let error = match site.client.create_vm(&journal.to.node, params).await {
                 Ok(upid) => {
@@ -400,10 +401,8 @@ impl Fleet {
         let mut guest = site.guest_now(&to.node, to.vmid).await.map_err(lost)?;
         if guest.mark.op.is_some() {
             guest.mark.op = None;
-            if let Err(error) = self.write_notes(site, &guest, spec.description.as_deref()).await {
-                warnings.push(
-                    Failure::new("Unable to take our mark off the machine's notes").at(to.to_string()).said(error),
-                );
+            if let Err(failure) = self.write_notes(site, &guest, spec.description.as_deref(), what).await {
+                warnings.push(failure);
             }
         }
         if spec.started
@@ -417,10 +416,19 @@ impl Fleet {
     }
 
     /// Writes a guest's notes: `description`, or its own text where that is left alone, and its mark.
-    pub(crate) async fn write_notes(&self, site: &Site, guest: &Guest, description: Option<&str>) -> Result<(), Error> {
-        let text = notes::join(description.unwrap_or(&guest.description), &guest.mark);
+    pub(crate) async fn write_notes(
+        &self,
+        site: &Site,
+        guest: &Guest,
+        description: Option<&str>,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let fail = || Failure::new(what).at(format!("{}: its notes can't be written", guest.place)).next("apply again");
+        let text = notes::join(description.unwrap_or(&guest.description), &guest.mark)
+            .map_err(|error| fail().said(error).next("shorten its notes"))?;
         let params = proxmox::Params::new().set("description", text);
-        site.client.set_config(&guest.place.node, guest.place.vmid, params, None).await
+        let set = site.client.set_config(&guest.place.node, guest.place.vmid, params, None).await;
+        set.map_err(|error| fail().said(error))
     }
 
     /// Starts a machine and waits until it runs.
@@ -485,6 +493,7 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         down_since: None,
         restore_at: 0,
         taking_back: false,
+        unwell: None,
         undo: Undo::default(),
     }
 }

@@ -6,7 +6,8 @@ use proxmox::Error;
 
 use crate::failure::Failure;
 use crate::fleet::Fleet;
-use crate::guest::{Found, Guest, Record};
+use crate::guest::{Guest, Record};
+use crate::identity::Found;
 use crate::site::Site;
 use crate::spec::VmSpec;
 
@@ -40,8 +41,8 @@ impl Fleet {
             }
         };
         let mut warnings = Vec::new();
-        if guest.operation.is_some() {
-            let settled = self.finish(spec, record, timeout).await?;
+        if let Some(journal) = guest.operation.clone() {
+            let settled = self.settle_for_removal(spec, journal, &what, deadline).await?;
             warnings = settled.warnings;
             guest = settled.guest;
         }

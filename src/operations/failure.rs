@@ -48,6 +48,8 @@ pub enum FailureKind {
     Stale,
     /// The user stopped it at a step boundary: what was done stays done, and applying again goes on.
     Interrupted,
+    /// A moved machine was asked whether it is well, and is not.
+    Unwell,
 }
 
 impl Failure {

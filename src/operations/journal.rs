@@ -131,15 +131,33 @@ pub struct Journal {
     /// It is being taken back: whoever takes over goes on with that.
     #[serde(default)]
     pub taking_back: bool,
+    /// Why the target was not well, once that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwell: Option<String>,
     /// What undo needs.
     #[serde(default)]
     pub undo: Undo,
 }
 
 impl Journal {
-    /// Whether the point of no return is behind: the target is the machine.
+    /// Whether the target is the machine.
     pub fn is_live(&self) -> bool {
         self.kind == Kind::Move && self.step.is_live()
+    }
+
+    /// Whether the point of no return is behind: nothing is taken back any more.
+    pub fn is_past_live(&self) -> bool {
+        self.kind == Kind::Move && self.step.is_past_live()
+    }
+
+    /// Whether the source is the machine again, after the target had run.
+    pub fn is_returned(&self) -> bool {
+        self.kind == Kind::Move && self.step.is_returned()
+    }
+
+    /// Where the machine is, once the target has run; `None` before.
+    pub fn machine(&self) -> Option<&Place> {
+        if self.is_returned() { self.from.as_ref() } else { self.is_live().then_some(&self.to) }
     }
 
     /// When the task that made the archive started, while that is the last task.
@@ -163,6 +181,16 @@ impl Journal {
     pub fn in_words(&self) -> String {
         match self.kind {
             Kind::Create => format!("create on {}: not finished", self.to.cluster),
+            Kind::Move if self.is_returned() => {
+                format!(
+                    "move to {}: the target was not well, {} takes the machine back",
+                    self.to.cluster,
+                    self.source()
+                )
+            }
+            Kind::Move if self.step >= Step::Halt => {
+                format!("move to {}: the target was not well and is stopped", self.to.cluster)
+            }
             Kind::Move if self.is_live() => {
                 format!("move to {}: the target runs, the source is not yet retired", self.to.cluster)
             }
@@ -219,6 +247,7 @@ pub(crate) mod tests {
             down_since: None,
             restore_at: 0,
             taking_back: false,
+            unwell: None,
             undo: Undo { onboot: true, running: true, protection: false, ha: None },
         }
     }
@@ -235,6 +264,9 @@ pub(crate) mod tests {
     fn the_halves_are_divided_by_live() {
         assert!(!journal(Step::Verify).is_live());
         assert!(journal(Step::Live).is_live() && journal(Step::Release).is_live());
+        assert_eq!(journal(Step::Verify).machine(), None);
+        assert_eq!(journal(Step::Disown).machine(), Some(&journal(Step::Disown).to));
+        assert_eq!(journal(Step::Returned).machine(), journal(Step::Returned).from.as_ref());
         assert!(Step::Taken < Step::Shutdown && Step::Fence > Step::Backup);
     }
 

@@ -17,6 +17,7 @@ mod enrolment;
 mod failure;
 mod fleet;
 mod guest;
+mod identity;
 mod inventory;
 mod journal;
 pub mod moves;
@@ -36,13 +37,14 @@ pub use create::Outcome;
 pub use enrolment::{PoolCopies, PoolFound, PoolWritten, Revision};
 pub use failure::{Failure, FailureKind, Parts};
 pub use fleet::{Fleet, Settings};
-pub use guest::{Found, Guest, Record, RetiredCopy};
+pub use guest::{Guest, Record, RetiredCopy};
+pub use identity::Found;
 pub use journal::{Holder, Journal, Kind, Place, Undo};
-pub use notes::{Copy, Kept, Mark, Origin, Retired};
+pub use notes::{Copy, Kept, Mark, MarkFound, Origin, Retired};
 pub use process::Process;
 pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
 pub use site::{Overview, Site};
-pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, Resolved, Source, VmSpec};
+pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, OnUnhealthy, Resolved, Source, VmSpec};
 pub use status::{ClusterStatus, Open, Status};
 
 /// What is needed to connect, for callers that read it from a user.

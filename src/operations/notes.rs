@@ -1,7 +1,7 @@
 //! Owns the mark at the end of a guest's notes (schema.md, VM notes): a line of ours that Proxmox VE's GUI hides.
 use federation::ClusterName;
+use federation::block::{self, BlockError};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// What is noted in a guest's own notes, for the next run and for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,6 +9,13 @@ pub struct Mark {
     /// Operation that this guest belongs to while it is under way. For people; never proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<String>,
+    /// How often that operation was taken over. Each take-over writes it, which voids every digest that an earlier holder
+    /// knows (design §6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
+    /// The first line of the notes, for people, while there is something to say to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
     /// This guest is a retired source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Retired>,
@@ -52,6 +59,9 @@ pub struct Copy {
     pub vmid: u32,
     /// When it expires: seconds since 1970.
     pub until: i64,
+    /// It ran as the machine and was returned, so it may hold what the machine wrote meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returned: bool,
 }
 
 /// An archive that is kept for a while.
@@ -64,42 +74,75 @@ pub struct Kept {
 }
 
 impl Mark {
+    /// Takes off what says that an operation is under way.
+    pub fn without_operation(self) -> Mark {
+        Mark { op: None, epoch: None, line: None, ..self }
+    }
+
+    /// Notes a copy, in place of what was noted of that place before.
+    pub fn list_copy(&mut self, copy: Copy) {
+        self.copies.retain(|known| (&known.cluster, known.vmid) != (&copy.cluster, copy.vmid));
+        self.copies.push(copy);
+    }
+
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         *self == Mark::default()
     }
 }
 
-const OPEN: &str = "<!-- moxxie v1 ";
-const CLOSE: &str = " -->";
+/// Notes taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// The user's text, without our line and mark.
+    pub text: String,
+    /// The mark; empty where there is none, or a broken one.
+    pub mark: Mark,
+    /// What became of the mark.
+    pub found: MarkFound,
+}
 
-/// Notes as Proxmox VE stores them: the user's text, and the mark where it says something.
-pub fn join(description: &str, mark: &Mark) -> String {
+/// Whether notes hold a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MarkFound {
+    /// They do.
+    Sound,
+    /// They don't: there never was one, or somebody saved other text over it.
+    Missing,
+    /// It was edited or cut; why it can't be trusted.
+    Broken(String),
+}
+
+/// Notes as Proxmox VE stores them: the line for people, the user's text, and the mark where it says something.
+///
+/// # Errors
+/// A mark above 1 KiB, or notes above 8192 characters.
+pub fn join(description: &str, mark: &Mark) -> Result<String, BlockError> {
     if mark.is_empty() {
-        return description.to_owned();
+        return Ok(description.to_owned());
     }
-    let json = serde_json::to_string(mark).unwrap_or_default();
-    let line = format!("{OPEN}{json} {}{CLOSE}", checksum(&json));
-    if description.is_empty() { line } else { format!("{description}\n{line}") }
+    // Every field is a plain value with text keys, which always has a JSON form.
+    let value = serde_json::to_value(mark).unwrap_or_default();
+    block::write_notes(description, mark.line.as_deref(), &value)
 }
 
-/// The user's text and the mark. A mark whose checksum doesn't fit is nobody's: it stays in the text.
-pub fn split(notes: &str) -> (String, Mark) {
-    let whole = || (notes.to_owned(), Mark::default());
-    let Some(start) = notes.rfind(OPEN) else { return whole() };
-    let inside = &notes[start + OPEN.len()..];
-    let Some(end) = inside.find(CLOSE) else { return whole() };
-    let parsed = inside[..end]
-        .rsplit_once(' ')
-        .and_then(|(json, sum)| (checksum(json) == sum).then(|| serde_json::from_str::<Mark>(json).ok()).flatten());
-    let Some(mark) = parsed else { return whole() };
-    let after = &inside[end + CLOSE.len()..];
-    let before = notes[..start].strip_suffix('\n').unwrap_or(&notes[..start]);
-    (format!("{before}{after}"), mark)
-}
-
-fn checksum(json: &str) -> String {
-    Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+/// Takes notes apart. A broken mark is in neither part.
+pub fn split(notes: &str) -> Split {
+    let read = block::read_notes(notes);
+    let parsed = read.block.and_then(|block| {
+        serde_json::from_value::<Mark>(block.value).map_err(|error| BlockError::Broken { why: error.to_string() })
+    });
+    match parsed {
+        Ok(mark) => Split { text: read.description, mark, found: MarkFound::Sound },
+        Err(BlockError::Missing) => {
+            // Nothing of ours, so nothing is trimmed.
+            Split { text: notes.to_owned(), mark: Mark::default(), found: MarkFound::Missing }
+        }
+        Err(error) => {
+            let found = MarkFound::Broken(error.to_string());
+            Split { text: read.description, mark: Mark::default(), found }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -108,30 +151,55 @@ mod tests {
 
     fn mark() -> Mark {
         let cluster: ClusterName = "a".parse().expect("a name");
-        let copies = vec![Copy { cluster, vmid: 100, until: 1_800_000_000 }];
+        let copies = vec![Copy { cluster, vmid: 100, until: 1_800_000_000, returned: false }];
         Mark { op: Some("7f3a".into()), copies, ..Mark::default() }
+    }
+
+    fn joined(text: &str, mark: &Mark) -> String {
+        join(text, mark).expect("it fits")
     }
 
     #[test]
     fn what_is_joined_splits_again() {
-        for text in ["", "one line", "two\nlines", "ends in a line feed\n"] {
-            assert_eq!(split(&join(text, &mark())), (text.to_owned(), mark()), "{text:?}");
-            assert_eq!(split(&join(text, &Mark::default())), (text.to_owned(), Mark::default()));
+        let people = Mark { line: Some("Being moved, do not start".into()), epoch: Some(2), ..mark() };
+        for text in ["", "one line", "two\nlines", "two\n\nparagraphs"] {
+            for mark in [mark(), people.clone()] {
+                let notes = joined(text, &mark);
+                assert_eq!(split(&notes), Split { text: text.into(), mark, found: MarkFound::Sound }, "{text:?}");
+            }
+            let bare = Split { text: text.into(), mark: Mark::default(), found: MarkFound::Missing };
+            assert_eq!(split(&joined(text, &Mark::default())), bare);
         }
-        assert!(join("", &mark()).len() < 1024, "schema.md: at most 1 KiB");
+        assert!(joined("text", &people).starts_with("Being moved, do not start\ntext"));
     }
 
     #[test]
-    fn a_damaged_mark_is_text() {
-        let damaged = join("text", &mark()).replace("7f3a", "7f3b");
-        assert_eq!(split(&damaged), (damaged.clone(), Mark::default()));
-        let open = "text\n<!-- moxxie v1 {";
-        assert_eq!(split(open), (open.to_owned(), Mark::default()));
+    fn the_mark_is_the_one_of_the_documented_format() {
+        let notes = joined("text", &mark());
+        let block = federation::block::read_notes(&notes).block.expect("the format of schema.md");
+        assert_eq!(block.value["op"], "7f3a");
+        assert!(notes.contains("<!-- moxxie v1 {") && notes.ends_with(" -->"), "{notes}");
+    }
+
+    #[test]
+    fn a_broken_mark_is_neither_text_nor_believed() {
+        let broken = split(&joined("text", &mark()).replace("7f3a", "7f3b"));
+        assert_eq!((broken.text.as_str(), broken.mark), ("text", Mark::default()));
+        assert!(matches!(broken.found, MarkFound::Broken(_)));
     }
 
     #[test]
     fn text_behind_the_mark_is_kept() {
-        let edited = format!("{}\nadded in the GUI", join("text", &mark()));
-        assert_eq!(split(&edited), ("text\nadded in the GUI".to_owned(), mark()));
+        let edited = split(&format!("{}\nadded in the GUI", joined("text", &mark())));
+        assert_eq!((edited.text.as_str(), edited.mark), ("text\nadded in the GUI", mark()));
+    }
+
+    #[test]
+    fn what_doesnt_fit_is_refused() {
+        let cluster: ClusterName = "a-rather-long-name-of-a-cluster".parse().expect("a name");
+        let copy = Copy { cluster, vmid: 100, until: 1_800_000_000, returned: true };
+        let many = Mark { copies: vec![copy; 20], ..Mark::default() };
+        assert!(matches!(join("text", &many), Err(BlockError::TooBig { .. })));
+        assert!(matches!(join(&"x".repeat(8192), &mark()), Err(BlockError::TooBig { .. })));
     }
 }

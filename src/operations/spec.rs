@@ -116,6 +116,17 @@ pub struct MigrationWish {
     pub max_downtime: Option<Span>,
     /// What the target is asked before the source is retired.
     pub health: Option<HealthWish>,
+    /// What becomes of a target that doesn't pass `health`.
+    pub on_unhealthy: OnUnhealthy,
+}
+
+/// What becomes of a target that is not well. Either way nothing that may have accepted writes is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUnhealthy {
+    /// It stays the machine, and the source stays fenced, for a person to look.
+    Keep,
+    /// It is stopped, fenced and kept, and the source becomes the machine again.
+    Return,
 }
 
 /// What a moved machine is asked before its source is retired.
@@ -125,6 +136,8 @@ pub struct HealthWish {
     pub agent: bool,
     /// `host:port` takes a connection, from where apply runs.
     pub tcp: Option<String>,
+    /// A web server answers 2xx or 3xx at this URL, from where apply runs.
+    pub http: Option<String>,
     /// How long it may take.
     pub deadline: Span,
 }
@@ -141,6 +154,7 @@ impl Default for MigrationWish {
             accept_loss: BTreeSet::new(),
             max_downtime: None,
             health: None,
+            on_unhealthy: OnUnhealthy::Keep,
         }
     }
 }

@@ -142,7 +142,10 @@ impl Fleet {
         if let Some(description) = &new.description
             && *description != guest.description
         {
-            params = params.set("description", crate::notes::join(description, &guest.mark));
+            let notes = crate::notes::join(description, &guest.mark).map_err(|error| {
+                Failure::new(what).at(format!("{}: {error}", guest.place)).next("shorten `description`")
+            })?;
+            params = params.set("description", notes);
         }
         params = self.disk_differences(site, guest, old, new, params, &mut delete, what)?;
         params = self.nic_differences(site, guest, old, new, params, &mut delete, what)?;
@@ -340,12 +343,7 @@ impl Fleet {
             }
         }
         let left = Guest { mark, ..guest.clone() };
-        self.write_notes(site, &left, None).await.map_err(|error| {
-            Failure::new(what)
-                .at(format!("{}: its notes can't be written", guest.place))
-                .said(error)
-                .next("apply again")
-        })?;
+        self.write_notes(site, &left, None, what).await?;
         site.changed().await;
         Ok(warnings)
     }

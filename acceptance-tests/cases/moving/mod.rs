@@ -21,6 +21,30 @@ pub const GONE: &str = r#"source = "delete", keep_archive = "0s""#;
 /// The same, but source and archive are kept.
 pub const KEPT: &str = r#"source = "keep", keep_source = "3d", keep_archive = "2d""#;
 
+/// The target is never well (nothing listens there), and the source takes the machine back.
+pub const RETURNED: &str = r#"source = "delete", keep_archive = "0s", on_unhealthy = "return", health = {http = "http://127.0.0.1:9/",deadline = "0s"}"#;
+/// The target is never well, and stays.
+pub const UNWELL: &str = r#"source = "delete", keep_archive = "0s", on_unhealthy = "keep", health = {http = "http://127.0.0.1:9/",deadline = "0s"}"#;
+
+/// What may be left beside the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// A retired copy and an archive.
+    CopyAndArchive,
+    /// A retired copy.
+    Copy,
+    /// A retired copy or nothing: it may have been taken back before it ran elsewhere.
+    PerhapsCopy,
+}
+
+impl From<bool> for Left {
+    fn from(kept: bool) -> Left {
+        if kept { Left::CopyAndArchive } else { Left::Nothing }
+    }
+}
+
 /// A machine that the provider made once, to be put into any number of worlds.
 pub struct Machine {
     state: Vec<u8>,
@@ -80,7 +104,16 @@ impl Machine {
         }
         for part in migration.split(", ") {
             let (name, value) = part.split_once(" = ").expect("name = value");
-            let value = serde_json::Value::from(value.trim_matches('"'));
+            let value = match value.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+                None => serde_json::Value::from(value.trim_matches('"')),
+                Some(inner) => {
+                    let mut object = serde_json::json!({ "agent": false, "tcp": null, "http": null });
+                    for (name, value) in inner.split(',').filter_map(|part| part.split_once(" = ")) {
+                        object[name] = value.trim_matches('"').into();
+                    }
+                    object
+                }
+            };
             state["resources"][0]["instances"][0]["attributes"]["migration"][name] = value;
         }
         workspace.write("terraform.tfstate", state.to_string());
@@ -95,15 +128,16 @@ impl Machine {
     }
 
     /// Whether it is on `cluster` and nowhere else, running, unharmed and settled; else every way in which it is not.
-    /// `newest`: a record it must still have. `kept`: a retired copy and an archive are to be left.
+    /// `newest`: a record it must still have, or one of its copies. `left`: what is to be left beside it.
     pub fn settled_on(
         &self,
         world: &SimulatedWorld,
         before: &VmSnapshot,
         cluster: &str,
         newest: u64,
-        kept: bool,
+        left: impl Into<Left>,
     ) -> Vec<String> {
+        let left = left.into();
         let uuid = self.uuid();
         let mut wrong = Vec::new();
         let running = world.running_copies(&uuid);
@@ -113,11 +147,21 @@ impl Machine {
             return wrong;
         }
         let vm = &running[0];
-        let copies = world.copies(&uuid).len();
-        if copies != 1 + usize::from(kept) {
-            wrong.push(format!("there are {copies} copies"));
+        let copies = world.copies(&uuid);
+        let fits = match left {
+            Left::Nothing => copies.len() == 1,
+            Left::Copy | Left::CopyAndArchive => copies.len() == 2,
+            Left::PerhapsCopy => copies.len() <= 2,
+        };
+        if !fits || copies.iter().any(|copy| copy.cluster != cluster && !copy.template) {
+            let all: Vec<String> = copies.iter().map(in_words).collect();
+            wrong.push(format!("there are these copies: {}", all.join("; ")));
         }
-        if vm.disks.iter().map(|disk| disk.newest).max() < Some(newest) {
+        let of_copies = matches!(left, Left::Copy | Left::PerhapsCopy);
+        if of_copies && world.newest_held(&uuid) < newest {
+            wrong.push(format!("record {newest} is nowhere"));
+        }
+        if !of_copies && vm.disks.iter().map(|disk| disk.newest).max() < Some(newest) {
             wrong.push(format!("record {newest} is lost: {:?}", vm.disks));
         }
         let other = |vm: &VmSnapshot| vm.disks.iter().find(|disk| disk.slot == "scsi1").map(|disk| disk.sha256.clone());
@@ -136,12 +180,14 @@ impl Machine {
         if !vm.pending.is_empty() {
             wrong.push(format!("changes wait for a restart: {:?}", vm.pending));
         }
-        if !vm.config.get("description").is_some_and(|notes| notes.starts_with("The shop")) {
+        let notes = vm.config.get("description").map(String::as_str).unwrap_or_default();
+        if !notes.starts_with("The shop") || notes.contains("\"op\"") || notes.contains("do not start") {
             wrong.push(format!("its notes are {:?}", vm.config.get("description")));
         }
         let litter = world.litter();
         let archives = litter.iter().filter(|line| line.contains("archive ")).count();
-        if litter.len() != usize::from(kept) || archives != usize::from(kept) {
+        let kept = usize::from(left == Left::CopyAndArchive);
+        if litter.len() != kept || archives != kept {
             wrong.push(format!("litter: {litter:?}"));
         }
         wrong

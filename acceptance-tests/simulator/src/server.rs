@@ -155,7 +155,9 @@ async fn answer(site: Site, request: Request<Body>) -> std::result::Result<Respo
         crate::http::hooks(&mut state, &site.place.cluster, &incoming)
     };
     if let Some((matched, hooks)) = hooks {
-        hooks.iter().for_each(|hook| hook(&matched));
+        // A hook may wait for the test; the other connections go on meanwhile.
+        let called = tokio::task::spawn_blocking(move || hooks.iter().for_each(|hook| hook(&matched))).await;
+        called.map_err(|_| Dropped)?;
     }
     let verdict = {
         let mut state = site.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,7 +1,8 @@
 //! Moving a machine between clusters: the steps, what follows from what was seen, and the checks before.
 //!
 //! Two halves (design §6). Before "live" every failure is taken back; from "live" on it only goes forward, because the
-//! target may have accepted writes. The rule is here, as pure functions; the interpreter that carries it out lives in
+//! target may have accepted writes; forward has two endings, of which one returns the machine to the source and keeps the
+//! target. The rule is here, as pure functions; the interpreter that carries it out lives in
 //! `operations` and may be killed at any instant.
 
 mod checks;
@@ -10,8 +11,8 @@ mod transition;
 
 pub use crate::model::Method;
 pub use checks::{Check, PRE_MIGRATION_CHECKS, PREFLIGHT, Side, checks_for};
-pub use step::{STEPS, Step, StepInfo};
-pub use transition::{AfterFailure, Found, Way, after_failure, following, resume};
+pub use step::{STEPS, Step, StepInfo, steps_of_a_move};
+pub use transition::{AfterFailure, Found, Way, after_failure, following, following_unwell, resume};
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,16 @@ words! {
         Retire = "retire",
         /// Nothing is left but the operation itself, which is given back.
         Release = "release",
+        /// The other ending, where the target was not well and the user wants the machine back: the target is shut down.
+        Halt = "halt",
+        /// The target can't be started any more, nor removed, by anybody.
+        Disown = "disown",
+        /// Written on both sides: the source is the machine again.
+        Returned = "returned",
+        /// The source is unfenced and started, the target noted as a retired copy.
+        Revive = "revive",
+        /// Nothing is left but the operation itself, which is given back.
+        Close = "close",
     }
 }
 
@@ -78,7 +88,7 @@ pub const STEPS: &[StepInfo] = &[
     },
     StepInfo {
         step: Step::Fence,
-        does: "set template 1 and protection 1 on the source, with digest; read back as current; nobody started it since the backup",
+        does: "set template 1 and protection 1 on the source, a line for people in its notes, with digest; read back as current; nobody started it since the backup",
         undoes: Some("delete template and set protection as recorded, with digest"),
         recognised: "the source's current configuration has template 1, and it is stopped",
     },
@@ -114,7 +124,7 @@ pub const STEPS: &[StepInfo] = &[
     },
     StepInfo {
         step: Step::Health,
-        does: "ask the agent or a TCP port until the deadline",
+        does: "ask the agent, a TCP port or a web server until the deadline; unwell and on_unhealthy \"return\": go on at halt",
         undoes: None,
         recognised: "nothing to see: asked again each time",
     },
@@ -136,7 +146,42 @@ pub const STEPS: &[StepInfo] = &[
         undoes: None,
         recognised: "neither cluster has a pool of this operation",
     },
+    StepInfo {
+        step: Step::Halt,
+        does: "shut the target down; hard, if it doesn't within shutdown_timeout",
+        undoes: None,
+        recognised: "the target is stopped",
+    },
+    StepInfo {
+        step: Step::Disown,
+        does: "set onboot 0, template 1 and protection 1 on the target, with digest; read back as current with the target stopped",
+        undoes: None,
+        recognised: "the target's current configuration has template 1, and it is stopped",
+    },
+    StepInfo {
+        step: Step::Returned,
+        does: "write \"returned\" into both journals, the source's first",
+        undoes: None,
+        recognised: "both journals say so; one is enough to make it true",
+    },
+    StepInfo {
+        step: Step::Revive,
+        does: "note the target as a retired copy on both machines; unfence and start the source as it was; delete the archive",
+        undoes: None,
+        recognised: "the source is as it was before the move, and its notes list the copy",
+    },
+    StepInfo {
+        step: Step::Close,
+        does: "delete both operation pools, the target's first",
+        undoes: None,
+        recognised: "neither cluster has a pool of this operation",
+    },
 ];
+
+/// The steps of a move without trouble: not those that return a machine that was not well.
+pub fn steps_of_a_move() -> &'static [StepInfo] {
+    STEPS.split_at(Step::Release as usize + 1).0
+}
 
 impl Step {
     /// Its row of the table.
@@ -145,8 +190,18 @@ impl Step {
         &STEPS[self as usize]
     }
 
-    /// Whether the target may have accepted writes once this step has begun.
-    pub fn is_live(self) -> bool {
+    /// Whether the target may have accepted writes once this step has begun: nothing from here on is taken back.
+    pub fn is_past_live(self) -> bool {
         self >= Step::Live
+    }
+
+    /// Whether the target is the machine once this step has begun: from "live" on, unless it was returned.
+    pub fn is_live(self) -> bool {
+        self.is_past_live() && !self.is_returned()
+    }
+
+    /// Whether the source is the machine again, the target having run and not been well.
+    pub fn is_returned(self) -> bool {
+        self >= Step::Returned
     }
 }

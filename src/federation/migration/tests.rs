@@ -7,9 +7,10 @@ use super::*;
 #[test]
 fn the_table_is_in_the_order_of_the_enum_and_live_divides_it_once() {
     assert!(STEPS.iter().map(|info| info.step).eq(Step::ALL.iter().copied()));
-    assert!(Step::ALL.iter().map(|step| step.is_live()).is_sorted());
+    assert!(Step::ALL.iter().map(|step| step.is_past_live()).is_sorted());
+    assert!(Step::ALL.iter().map(|step| step.is_returned()).is_sorted());
     for info in STEPS {
-        assert!(!info.step.is_live() || info.undoes.is_none(), "{} cannot be undone", info.step);
+        assert!(!info.step.is_past_live() || info.undoes.is_none(), "{} cannot be undone", info.step);
         assert!(!info.does.is_empty() && !info.recognised.is_empty());
     }
 }
@@ -20,13 +21,29 @@ fn a_move_without_trouble_does_every_step_once() {
     while let Some(step) = following(done[done.len() - 1]) {
         done.push(step);
     }
-    assert_eq!(done, Step::ALL);
+    assert_eq!(done, Step::ALL.iter().copied().filter(|step| *step <= Step::Release).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_unwell_target_is_returned_step_by_step_and_only_from_the_health_check() {
+    let mut done = vec![];
+    let mut next = following_unwell(Step::Health);
+    while let Some(step) = next {
+        done.push(step);
+        next = following(step);
+    }
+    assert_eq!(done, [Step::Halt, Step::Disown, Step::Returned, Step::Revive, Step::Close]);
+    for step in Step::ALL.iter().filter(|step| **step != Step::Health) {
+        assert_eq!(following_unwell(*step), None, "{step}");
+    }
+    // The target is the machine until that is written down, and so is the source from then on.
+    assert!(Step::Disown.is_live() && !Step::Returned.is_live() && !Step::Verify.is_live());
 }
 
 #[test]
 fn before_live_every_failure_is_taken_back_and_from_live_on_none() {
     for step in Step::ALL {
-        let expected = if step.is_live() { AfterFailure::Stay } else { AfterFailure::TakeBack };
+        let expected = if step.is_past_live() { AfterFailure::Stay } else { AfterFailure::TakeBack };
         assert_eq!(after_failure(*step, false), expected, "{step}");
         assert_eq!(after_failure(*step, true), AfterFailure::Stay, "{step}: what the user stopped stays");
     }
@@ -48,14 +65,14 @@ fn every_find() -> impl Iterator<Item = Found> {
 
 #[test]
 fn from_live_on_it_only_goes_forward() {
-    for found in every_find().filter(|found| found.step.is_live()) {
+    for found in every_find().filter(|found| found.step.is_past_live()) {
         assert_eq!(resume(found), Way::Forward, "{found:?}");
     }
 }
 
 #[test]
 fn before_live_it_goes_on_only_while_the_archive_holds_the_newest() {
-    for found in every_find().filter(|found| !found.step.is_live()) {
+    for found in every_find().filter(|found| !found.step.is_past_live()) {
         let sure = found.fenced && found.cold && found.step >= Step::Fence;
         let way = if sure && found.wanted && !found.taking_back { Way::Forward } else { Way::Back };
         assert_eq!(resume(found), way, "{found:?}");

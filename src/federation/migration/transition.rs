@@ -4,14 +4,24 @@
 //!             failed: taken back                 failed: stays, next apply goes on
 //!  Taken ─► … ─► Verify ─────────────► Live ─► Start ─► Health ─► Commit ─► Retire ─► Release
 //!    ▲        │                                            │
-//!    └────────┘                                            └─ unhealthy: both copies stay
+//!    └────────┘                                            ├─ not well, "keep": both copies stay
+//!                                                          └─ not well, "return": Halt ─► Disown ─► Returned ─► Revive ─► Close
 //! ```
+//!
+//! From Halt on, too, it only goes forward. "Live" and "Returned" say which copy is the machine; between the two copies one
+//! is always fenced.
 
 use super::step::{STEPS, Step};
 
-/// The step after `step`; none after the last.
+/// The step after `step`; none after the last of either ending.
 pub fn following(step: Step) -> Option<Step> {
-    STEPS.get(step as usize + 1).map(|info| info.step)
+    if step == Step::Release { None } else { STEPS.get(step as usize + 1).map(|info| info.step) }
+}
+
+/// The step after one that found the target not well, where the user wants the machine back (`on_unhealthy = "return"`);
+/// none where no step can find that.
+pub fn following_unwell(step: Step) -> Option<Step> {
+    (step == Step::Health).then_some(Step::Halt)
 }
 
 /// What is done about a step that failed.
@@ -25,7 +35,7 @@ pub enum AfterFailure {
 
 /// What is done when `step` failed. `interrupted`: it did not fail, the user stopped it.
 pub fn after_failure(step: Step, interrupted: bool) -> AfterFailure {
-    if interrupted || step.is_live() { AfterFailure::Stay } else { AfterFailure::TakeBack }
+    if interrupted || step.is_past_live() { AfterFailure::Stay } else { AfterFailure::TakeBack }
 }
 
 /// What a process that takes an open move over finds.
@@ -57,7 +67,7 @@ pub enum Way {
 /// From "live" on always forward. Before it only while what was backed up is sure to be the newest: the backup is cold and
 /// the source is fenced. Somebody may have run an unfenced source while nobody held the operation.
 pub fn resume(found: Found) -> Way {
-    if found.step.is_live() {
+    if found.step.is_past_live() {
         return Way::Forward;
     }
     let newest_is_in_the_archive = found.step >= Step::Fence && found.cold && found.fenced;

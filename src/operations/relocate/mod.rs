@@ -2,45 +2,56 @@
 //!
 //! ```text
 //! preflight → Taken → Shutdown → Onboot → Backup → Fence → Transfer → Restore → Verify
-//!           → LIVE → Start → Commit → Retire → Release
+//!           → LIVE → Start → Health → Commit → Retire → Release
+//!                               └─ not well, on_unhealthy = "return" → Halt → Disown → RETURNED → Revive → Close
 //! ```
 //!
 //! Contract (design §6). The step is written to the operation's pool *before* its first call, so whoever finds the operation
 //! knows what may have happened. Every `do` may run twice: it recognises on the clusters what it did before. Before `Live`
 //! every failure is taken back ([`undo`]): the target and the archive go, the source is unfenced and started again. `Live` is
 //! written on both clusters before the target's links go up; from there on it only goes forward, in every process, because
-//! the target may have accepted writes.
+//! the target may have accepted writes: to the target, or, where that is not well and the user wants it so, to a source that
+//! becomes the machine again while the fenced target is kept ([`turn`]).
+//!
+//! A process that takes over first voids what an earlier holder knows, by writing the source's notes ([`resume`]).
 //!
 //! A process that takes over goes forward from the written step only while the source is fenced, for then it can't have
 //! changed since the backup; else it takes everything back and begins anew.
 mod archive;
+mod ending;
+mod health;
+mod interpreter;
 pub(crate) mod plan;
 mod preflight;
+mod resume;
+mod source;
 mod steps;
+mod target;
+mod turn;
 mod undo;
 mod verify;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use federation::migration::{AfterFailure, Step, Way, after_failure, following};
 use federation::model::MigrationPath;
 use federation::placement::{Request, recheck};
 use federation::{Bytes, ClusterName, Span};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use archive::remove as remove_archive;
+pub(crate) use ending::remove_fenced;
 pub use plan::{Checked, Mapping, MigrationPlan};
 pub use preflight::Finding;
 use preflight::Preflight;
-pub(crate) use steps::remove_fenced;
 
-use crate::audit::Line;
 use crate::create::{Outcome, dark, new_journal, pick_node};
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::fleet::Fleet;
-use crate::guest::{Found, Guest, Record};
+use crate::guest::{Guest, Record};
+use crate::identity::Found;
 use crate::journal::{Journal, Kind, Place, Undo, move_pool};
+use crate::notes;
 use crate::operation::Taken;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
@@ -82,6 +93,8 @@ pub(crate) struct Move<'a> {
     /// Downtime, in seconds: what was predicted, and once the target runs what it was.
     pub(crate) predicted: Option<u64>,
     pub(crate) downtime: Option<u64>,
+    /// The target, once it is a retired copy of the machine that went back to the source.
+    pub(crate) returned_copy: Option<notes::Copy>,
 }
 
 impl Fleet {
@@ -103,7 +116,7 @@ impl Fleet {
         let mut guest = self.present(record, &what).await?;
         let mut warnings = Vec::new();
         if let Some(journal) = guest.operation.clone() {
-            let outcome = self.settle(spec, journal, Some(target), &what, deadline).await?;
+            let outcome = self.settle(spec, journal, Some(target), Some(target), &what, deadline).await?;
             warnings = outcome.warnings;
             guest = outcome.guest;
         }
@@ -124,9 +137,26 @@ impl Fleet {
         let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().update));
         let guest = self.present(record, &what).await?;
         match guest.operation.clone() {
-            Some(journal) => self.settle(spec, journal, None, &what, deadline).await,
+            Some(journal) => self.settle(spec, journal, None, Some(&record.cluster), &what, deadline).await,
             None => Ok(Outcome { guest, warnings: Vec::new() }),
         }
+    }
+
+    /// Brings an operation that was left open to any of its ends, before the machine is removed: whether it is well does not
+    /// matter then.
+    ///
+    /// # Errors
+    /// As [`Fleet::relocate`].
+    pub(crate) async fn settle_for_removal(
+        &self,
+        spec: &VmSpec,
+        journal: Journal,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        let mut spec = spec.clone();
+        spec.migration.health = None;
+        self.settle(&spec, journal, None, None, what, deadline).await
     }
 
     /// What a move would meet, as far as reading goes: everything preflight finds, or what it predicts. Touches nothing.
@@ -249,9 +279,10 @@ impl Fleet {
             bytes: None,
             predicted: Some(passed.predicted_downtime),
             downtime: None,
+            returned_copy: None,
         };
         moving.take_path().await;
-        let outcome = moving.run().await;
+        let outcome = moving.run().await.and_then(|guest| moving.ended(guest, false));
         warnings.append(&mut moving.warnings);
         outcome.map(|guest| Outcome { guest, warnings })
     }
@@ -263,98 +294,6 @@ impl Fleet {
             return Ok(own);
         }
         self.pick_vmid(target, spec, what).await
-    }
-
-    /// Takes an open move over, and brings it to one of its two ends. `wish`: the cluster that is wanted now; `None` takes
-    /// back what is not live.
-    async fn settle(
-        &self,
-        spec: &VmSpec,
-        found: Journal,
-        wish: Option<&ClusterName>,
-        what: &str,
-        deadline: Instant,
-    ) -> Result<Outcome, Failure> {
-        let Some(from) = found.from.clone() else {
-            return Err(Failure::new(what).at(format!("operation {} is not a move", found.op)));
-        };
-        let source = self.need(from.cluster.as_str(), what)?.clone();
-        let target = self.need(found.to.cluster.as_str(), what)?.clone();
-        let pool = move_pool(&found.uuid);
-        let Some(mut journal) = self.adopt(&source, &pool, what).await? else {
-            return self.released(&target, found, what).await;
-        };
-        // A machine may have changed its node since.
-        if let Some(from) = journal.from.as_mut() {
-            from.node = node_of(&source, from).await;
-        }
-        journal.to.node = node_of(&target, &journal.to).await;
-        // Live on either side is live: it is written to both before anything depends on it.
-        let there = target.client.pool(&pool).await.map_err(|error| dark(what, &target.name, error))?;
-        if let Some(theirs) = there.and_then(|pool| Journal::read(&pool.comment?)).filter(Journal::is_live) {
-            journal.step = journal.step.max(theirs.step);
-        }
-        let transfer = match journal.transfer.clone() {
-            Some(transfer) => transfer,
-            None => preflight::transfer_of(self, &source, &target, what).await?,
-        };
-        let mut moving = Move {
-            fleet: self,
-            spec,
-            resolved: Resolved::default(),
-            transfer,
-            path: self.path(&from.cluster, &journal.to.cluster),
-            source,
-            target,
-            journal,
-            pool,
-            what: what.to_owned(),
-            deadline,
-            warnings: Vec::new(),
-            backup_slot: None,
-            path_slot: None,
-            bytes: None,
-            predicted: None,
-            downtime: None,
-        };
-        moving.take_path().await;
-        let wanted = wish.is_some_and(|wish| *wish == moving.journal.to.cluster);
-        let way = moving.way(wanted).await?;
-        if way == Way::Forward && !moving.journal.is_live() {
-            let facts = moving.target.take_facts(self.settings().fact_age.into()).await;
-            moving.resolved = self.resolve(spec, &moving.target.name, &facts, what)?;
-        }
-        let guest = match way {
-            Way::Forward => {
-                moving.tasks_end_on_both().await?;
-                moving.run().await?
-            }
-            Way::Back => moving.take_back().await?,
-        };
-        Ok(Outcome { guest, warnings: moving.warnings })
-    }
-
-    /// The source's pool of the operation is gone: it was given back there, or removed by hand. Of a move that went past
-    /// "live" only the target's is left; else another run came to its end since we looked.
-    async fn released(&self, target: &Arc<Site>, found: Journal, what: &str) -> Result<Outcome, Failure> {
-        let pool = move_pool(&found.uuid);
-        let there = target.client.pool(&pool).await.map_err(|error| dark(what, &target.name, error))?;
-        let journal = there.and_then(|pool| Journal::read(&pool.comment?));
-        let Some(journal) = journal.filter(|journal| journal.op == found.op && journal.is_live()) else {
-            return Err(Failure::stale(what, "another run brought its operation to an end meanwhile"));
-        };
-        self.give_back(target, &pool, journal.epoch).await.map_err(|error| {
-            Failure::new(what)
-                .at(format!("cluster {}: the operation can't be given back", target.name))
-                .said(error)
-                .next("apply again")
-        })?;
-        let to = &journal.to;
-        let node = node_of(target, to).await;
-        let guest = target.guest_now(&node, to.vmid).await.map_err(|error| {
-            Failure::new(what).at(to.to_string()).said(error).state("the move is done").next("plan again")
-        })?;
-        Ok(Outcome { guest, warnings: Vec::new() })
     }
 
     /// The declared path, or the defaults.
@@ -373,149 +312,4 @@ pub(crate) async fn node_of(site: &Site, place: &Place) -> String {
 /// The node of the plan is the user's wish only where it differs from where the machine is: a known node is the source's.
 fn pinned_node(spec: &VmSpec, guest: &Guest) -> Option<String> {
     spec.node.clone().filter(|node| *node != guest.place.node)
-}
-
-impl Move<'_> {
-    /// Goes forward from the written step to the end.
-    async fn run(&mut self) -> Result<Guest, Failure> {
-        loop {
-            let step = self.journal.step;
-            tracing::info!(
-                operation = %self.journal.op, machine = %self.journal.name, ?step,
-                from = %self.source.name, to = %self.target.name, "move"
-            );
-            let began = Instant::now();
-            self.bytes = None;
-            let done = self.perform(step).await;
-            self.audit(step, began, done.as_ref().err())?;
-            if let Err(failure) = done {
-                return Err(self.failed(failure).await);
-            }
-            let Some(next) = following(step) else { break };
-            if self.fleet.is_stopping() {
-                let mut failure = Failure::new(&self.what).at(format!("stopped by the user before the step {next:?}"));
-                failure.kind = FailureKind::Interrupted;
-                return Err(failure.state(self.journal.in_words()).next("apply again to go on"));
-            }
-            if let Err(failure) = self.advance(next).await {
-                return Err(self.failed(failure).await);
-            }
-        }
-        let to = &self.journal.to;
-        self.target.guest_now(&to.node, to.vmid).await.map_err(|error| {
-            Failure::new(&self.what).at(to.to_string()).said(error).state("the move is done").next("plan again")
-        })
-    }
-
-    /// Waits for the path's place: as many moves at once as it declares.
-    async fn take_path(&mut self) {
-        let name = format!("path {} {}", self.source.name, self.target.name);
-        self.path_slot = self.fleet.slot(name, self.path.max_concurrent).await;
-    }
-
-    /// Writes a step's line of the audit trail. A trail that takes nothing any more stops the move at a step boundary.
-    fn audit(&self, step: Step, began: Instant, failure: Option<&Failure>) -> Result<(), Failure> {
-        let outcome = failure.map_or_else(|| "done".to_owned(), |failure| format!("failed: {failure}"));
-        let line = Line {
-            at: crate::guest::rfc3339(self.source.now()),
-            operation: &self.journal.op,
-            machine: &self.journal.name,
-            uuid: &self.journal.uuid,
-            step: step.as_str(),
-            outcome: &outcome,
-            seconds: began.elapsed().as_secs_f64(),
-            bytes: self.bytes,
-            predicted_downtime: self.predicted.filter(|_| step == Step::Taken),
-            downtime: self.downtime.filter(|_| step == Step::Start),
-        };
-        self.fleet.audit().write(&self.journal, &line).map_err(|error| {
-            let mut failure = Failure::new(&self.what).at("the audit trail can't be written").said(error);
-            failure.kind = FailureKind::Interrupted;
-            failure.state(self.journal.in_words()).next("mend `audit_file`, and apply again to go on")
-        })
-    }
-
-    /// Writes the next step, before its calls. "Live" is written on both clusters, the source's first: whoever finds it on
-    /// either side goes forward.
-    async fn advance(&mut self, next: Step) -> Result<(), Failure> {
-        if next == Step::Release {
-            self.journal.step = next;
-            return Ok(());
-        }
-        let before = self.journal.clone();
-        self.journal.step = next;
-        self.journal.upid = None;
-        let written = self.write().await;
-        if written.is_err() && next == Step::Live && !self.may_be_live().await {
-            // Not written for sure: the first half still holds.
-            self.journal = before;
-        }
-        written
-    }
-
-    /// Whether "live" may stand on the source although writing it failed: it does, or nobody can tell.
-    async fn may_be_live(&self) -> bool {
-        match self.source.client.pool(&self.pool).await {
-            Ok(Some(pool)) => {
-                pool.comment.and_then(|comment| Journal::read(&comment)).is_none_or(|found| found.is_live())
-            }
-            Ok(None) | Err(_) => true,
-        }
-    }
-
-    /// Writes the journal on the source, unless somebody else has taken the operation over: a holder that slept through its
-    /// lease goes no further.
-    pub(crate) async fn write(&mut self) -> Result<(), Failure> {
-        let there = self.source.client.pool(&self.pool).await;
-        let there = there.map_err(|error| self.at(&self.from(), "the journal can't be read", error))?;
-        let found = there.and_then(|pool| Journal::read(&pool.comment?));
-        if found.as_ref().is_none_or(|found| found.op != self.journal.op || found.epoch > self.journal.epoch) {
-            let by = found.map_or_else(|| "nobody any more".to_owned(), |found| found.holder.run.clone());
-            let mut failure = Failure::new(&self.what).at(format!("operation {} is held by {by}", self.journal.op));
-            failure.kind = FailureKind::Interrupted;
-            return Err(failure.state("it was taken over from this run, which goes no further").next("plan again"));
-        }
-        self.fleet.note(&self.source, &self.pool, &mut self.journal, &self.what).await
-    }
-
-    /// What a failure comes to: before "live" everything is taken back; past it, or where the user stopped it, it stays.
-    async fn failed(&mut self, failure: Failure) -> Failure {
-        let interrupted = failure.kind == FailureKind::Interrupted;
-        if after_failure(self.journal.step, interrupted) == AfterFailure::Stay {
-            if interrupted {
-                return failure;
-            }
-            let to = &self.journal.to;
-            let state = format!(
-                "the move went past \"live\": {to} is the machine; the source ({}) is fenced and is not started again",
-                self.from()
-            );
-            return failure.state(state).next("mend that, and apply again to go on");
-        }
-        tracing::warn!(operation = %self.journal.op, what = %failure.what, detail = %failure.detail(), "taking the move back");
-        let began = Instant::now();
-        let back = self.take_back().await;
-        // Taking back is worth more than its line in the trail.
-        let _ = self.audit_back(began, back.as_ref().err());
-        match back {
-            Ok(guest) => {
-                let runs = if guest.running { "runs" } else { "is stopped" };
-                let left: Vec<String> = self.warnings.drain(..).map(|left| left.to_string()).collect();
-                let left = if left.is_empty() { String::new() } else { format!(". {}", left.join("; ")) };
-                failure.state(format!("the move was taken back: {} {runs} as before{left}", guest.place))
-            }
-            Err(undo) => failure
-                .state(format!("it could not be taken back yet: {} ({})", undo.detail(), self.journal.in_words()))
-                .next("mend that, and apply again: it is taken back or finished first"),
-        }
-    }
-
-    fn audit_back(&self, began: Instant, failure: Option<&Failure>) -> Result<(), Failure> {
-        self.audit(self.journal.step, began, failure.or(Some(&Failure::new("taken back"))))
-    }
-
-    pub(crate) fn from(&self) -> Place {
-        // A move has a source; a journal without one is refused where it is read.
-        self.journal.from.clone().unwrap_or_else(|| self.journal.to.clone())
-    }
 }

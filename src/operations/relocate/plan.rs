@@ -1,7 +1,7 @@
 //! Owns what a move would be, as a whole: steps, every check with its answer, mappings, bytes, predicted time. It reads only.
 use std::collections::BTreeMap;
 
-use federation::migration::{STEPS, StepInfo, checks_for};
+use federation::migration::{StepInfo, checks_for, steps_of_a_move};
 use federation::model::{Method, NicRequest};
 use federation::placement::{Current, DiskRequest, Request, recheck};
 use federation::{Bytes, Cluster, ClusterName, Slot, Span, Tag, VmName};
@@ -148,7 +148,7 @@ impl Fleet {
             duration: Span::from_secs(seconds),
             mappings,
             checks,
-            steps: STEPS,
+            steps: steps_of_a_move(),
             warnings,
         })
     }
@@ -271,6 +271,7 @@ impl Guest {
             uuid: self.uuid.clone(),
             pool: self.pool.clone(),
             running: Some(self.running),
+            copies: self.mark.copies.clone(),
             identity: None,
         }
     }

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::journal::Place;
 use crate::notes;
+use crate::site::Site;
 
 impl Move<'_> {
     /// Which way an open move goes, once no task of it runs any more.
@@ -19,7 +20,7 @@ impl Move<'_> {
             wanted,
         };
         // Only where the fence could matter is it looked at: an unreachable source doesn't keep a live move from going on.
-        if !found.step.is_live() && found.cold && !found.taking_back {
+        if !found.step.is_past_live() && found.cold && !found.taking_back {
             self.tasks_end(&self.source, &self.from()).await?;
             found.fenced = self.source_config(true).await?.template();
         }
@@ -28,7 +29,7 @@ impl Move<'_> {
 
     /// Takes the move back: the target and the archive go, the source is as it was before. May run any number of times.
     pub(super) async fn take_back(&mut self) -> Result<Guest, Failure> {
-        if self.journal.is_live() {
+        if self.journal.is_past_live() {
             // Nothing past "live" is taken back, by nobody (design §6).
             return Err(Failure::new(&self.what).at("the move went past \"live\"").next("apply again to go on"));
         }
@@ -42,16 +43,22 @@ impl Move<'_> {
             self.tasks_end(&self.target, &to).await?;
             self.remove_target(&to).await?;
         }
-        let mut archives = archive::of_operation(&self.source, &from, &self.transfer.0, &self.journal.op)
-            .await
-            .map_err(|error| self.at(&from, "the transfer storage can't be listed", error))?;
-        archives.extend(self.journal.archive.clone().filter(|volid| !archives.contains(volid)));
-        for volid in archives {
-            let removed = archive::remove(&self.source, &from, &volid, self.fleet, self.deadline).await;
-            removed.map_err(|error| self.at(&from, "the archive can't be removed", error))?;
-        }
+        self.remove_archives(&from).await?;
         self.give_both_back().await?;
         self.source.guest_now(&from.node, from.vmid).await.map_err(|error| self.at(&from, "it can't be read", error))
+    }
+
+    /// Removes the archives of this operation, those that no journal names too.
+    pub(super) async fn remove_archives(&self, from: &Place) -> Result<(), Failure> {
+        let mut archives = archive::of_operation(&self.source, from, &self.transfer.0, &self.journal.op)
+            .await
+            .map_err(|error| self.at(from, "the transfer storage can't be listed", error))?;
+        archives.extend(self.journal.archive.clone().filter(|volid| !archives.contains(volid)));
+        for volid in archives {
+            let removed = archive::remove(&self.source, from, &volid, self.fleet, self.deadline).await;
+            removed.map_err(|error| self.at(from, "the archive can't be removed", error))?;
+        }
+        Ok(())
     }
 
     /// Waits for what an earlier run started and left running.
@@ -61,7 +68,7 @@ impl Move<'_> {
     }
 
     /// Waits for tasks of a VMID that still run: an earlier run started them.
-    async fn tasks_end(&self, site: &crate::site::Site, place: &Place) -> Result<(), Failure> {
+    pub(super) async fn tasks_end(&self, site: &Site, place: &Place) -> Result<(), Failure> {
         let filter =
             TaskFilter { vmid: Some(place.vmid), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
         let tasks = site.client.find_tasks(&place.node, &filter).await;
@@ -89,7 +96,7 @@ impl Move<'_> {
             Err(error) if error.is_not_found() || error.is_permission_denied() => return self.remove_volumes(to).await,
             Err(error) => return Err(self.at(to, "the target can't be read", error)),
         };
-        let (_, mark) = notes::split(config.description().unwrap_or_default());
+        let mark = notes::split(config.description().unwrap_or_default()).mark;
         let mut volumes: Vec<String> =
             config.disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()).collect();
         volumes.extend(config.state_disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
@@ -162,9 +169,9 @@ impl Move<'_> {
     }
 
     /// Puts the source back: unfenced, as protected as before, starting with its node as before, and running as before.
-    async fn restore_source(&mut self, from: &Place) -> Result<(), Failure> {
+    pub(super) async fn restore_source(&mut self, from: &Place) -> Result<(), Failure> {
         let undo = self.journal.undo.clone();
-        self.revert_fence(from).await?;
+        self.revert_fence_of(&self.source, from).await?;
         let config = self.source_config(true).await?;
         let mut params = Params::new();
         if config.template() {
@@ -176,7 +183,16 @@ impl Move<'_> {
         if config.onboot() != undo.onboot {
             params = params.flag("onboot", undo.onboot);
         }
+        let split = notes::split(config.description().unwrap_or_default());
+        let mut mark = split.mark.clone().without_operation();
+        if let Some(copy) = self.returned_copy.clone() {
+            mark.list_copy(copy);
+        }
+        if mark != split.mark {
+            params = params.set("description", self.notes(from, &split.text, &mark)?);
+        }
         if !params.is_empty() {
+            // The digest: whoever took the operation over from us has written the notes since, and this is refused.
             let set = self.source.client.set_config(&from.node, from.vmid, params, config.digest()).await;
             set.map_err(|error| self.at(from, "the source can't be put back as it was", error))?;
         }
@@ -194,19 +210,22 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// A fence that came while the source ran waits for its next stop: it must not come into force then.
-    async fn revert_fence(&self, from: &Place) -> Result<(), Failure> {
-        let pending = self.source.client.vm_pending(&from.node, from.vmid).await;
-        let pending = pending.map_err(|error| self.at(from, "its pending changes can't be read", error))?;
+    /// A fence that came while a machine ran waits for its next stop: it must not come into force then.
+    pub(super) async fn revert_fence_of(&self, site: &Site, at: &Place) -> Result<(), Failure> {
+        let config = site.client.vm_config(&at.node, at.vmid, true).await;
+        let config = config.map_err(|error| self.at(at, "its configuration can't be read", error))?;
+        let pending = site.client.vm_pending(&at.node, at.vmid).await;
+        let pending = pending.map_err(|error| self.at(at, "its pending changes can't be read", error))?;
         if !pending.iter().any(|one| one.is_pending() && one.key == "template") {
             return Ok(());
         }
         let revert = Params::new().set("revert", "template");
-        let reverted = self.source.client.set_config(&from.node, from.vmid, revert, None).await;
-        reverted.map_err(|error| self.at(from, "the pending fence can't be reverted", error))
+        let reverted = site.client.set_config(&at.node, at.vmid, revert, config.digest()).await;
+        reverted.map_err(|error| self.at(at, "the pending fence can't be reverted", error))
     }
 
-    async fn give_both_back(&mut self) -> Result<(), Failure> {
+    /// Gives the operation back, the target's side first: while the source's is there, whoever looks at the machine finds it.
+    pub(super) async fn give_both_back(&mut self) -> Result<(), Failure> {
         for (site, place) in [(&self.target, &self.journal.to), (&self.source, &self.from())] {
             let given = self.fleet.give_back(site, &self.pool, self.journal.epoch).await;
             given.map_err(|error| self.at(place, "the operation can't be given back", error))?;

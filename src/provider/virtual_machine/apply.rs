@@ -142,8 +142,19 @@ pub(super) fn record(state: &Value, private: &Private) -> Option<Record> {
         uuid: text(state, "id")?,
         pool: text(state, "pool").and_then(|pool| federation::PoolName::new(pool).ok()),
         running: state.attr("started").as_bool(),
+        copies: copies(state),
         identity: private.identity.clone(),
     })
+}
+
+/// The retired copies that state lists.
+fn copies(state: &Value) -> Vec<operations::Copy> {
+    let copy = |copy: &Value| {
+        let cluster = ClusterName::new(copy.attr("cluster").as_str()?).ok()?;
+        let vmid = u32::try_from(copy.attr("vmid").as_u64()?).ok()?;
+        operations::Copy::listed(cluster, vmid, copy.attr("until").as_str()?)
+    };
+    state.attr("retired_copies").as_list().into_iter().flatten().filter_map(copy).collect()
 }
 
 async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {

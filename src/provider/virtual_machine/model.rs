@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use federation::model::NicRequest;
 use federation::placement::{Current, DiskRequest, Request};
 use federation::{Bytes, ClusterName, PoolName, Slot, Span, Tag, VmName};
-use operations::{Cpu, DiskWish, HealthWish, MigrationWish, NicWish, Source, VmSpec};
+use operations::{Cpu, DiskWish, HealthWish, MigrationWish, NicWish, OnUnhealthy, Source, VmSpec};
 use protocol::{AttributePath, Diagnostics, Step, Value};
 
 use crate::values::text;
@@ -217,7 +217,10 @@ impl Reader<'_> {
             }
         }
         wish.max_downtime = self.parsed(value, &path, "max_downtime");
-        self.word(value, &path, "on_unhealthy", &["keep"]);
+        self.word(value, &path, "on_unhealthy", &["keep", "return"]);
+        if value.attr("on_unhealthy").as_str() == Some("return") {
+            wish.on_unhealthy = OnUnhealthy::Return;
+        }
         wish.health = self.health(value.attr("health"), &path.clone().attribute("health"));
         wish.force_stop = value.attr("force_stop").as_bool().unwrap_or(false);
         let known = ["snapshots", "excluded-disks", "unused-disks", "pending-changes"];
@@ -248,7 +251,12 @@ impl Reader<'_> {
                 "`host:port` is accepted: `10.1.2.3:443`.",
             );
         }
-        Some(HealthWish { agent: value.attr("agent").as_bool().unwrap_or(false), tcp, deadline })
+        let http = text(value, "http");
+        if http.as_deref().is_some_and(|url| !is_web_address(url)) {
+            let detail = "`http://` or `https://`, a host and a path are accepted: `http://10.1.2.3/healthz`.";
+            self.diags.error_at(path.clone().attribute("http"), "Not a web address", detail);
+        }
+        Some(HealthWish { agent: value.attr("agent").as_bool().unwrap_or(false), tcp, http, deadline })
     }
 
     fn tags(&mut self, value: &Value) -> Option<BTreeSet<String>> {
@@ -333,6 +341,13 @@ impl Reader<'_> {
 /// Proxmox VE takes 8192 characters (`pve-behaviour.md` §4); up to 1 KiB of them is ours while a machine moves.
 const DESCRIPTION_MAX: usize = 7000;
 
+fn is_web_address(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let printable = url.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    printable && host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'))
+}
+
 fn is_mac(text: &str) -> bool {
     let pairs: Vec<&str> = text.split(':').collect();
     let hexadecimal = |pair: &&str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -386,6 +401,14 @@ mod tests {
             ("tags", base().with_attr("tags", Value::set(["Web"])), "tags"),
             ("migration", base().with_attr("migration", Value::object([("source", "burn")])), "migration.source"),
             ("time", base().with_attr("migration", Value::object([("keep_source", "soon")])), "migration.keep_source"),
+            (
+                "web address",
+                base().with_attr(
+                    "migration",
+                    Value::Null.with_attr("health", Value::object([("http", "ftp://10.1.2.3/")])),
+                ),
+                "migration.health.http",
+            ),
             (
                 "loss",
                 base().with_attr("migration", Value::Null.with_attr("accept_loss", Value::set(["all"]))),

@@ -152,7 +152,7 @@ fn health(config: &Value, prior: &Value) -> Value {
         return config.clone();
     }
     let mut object = Object::default();
-    object.set("tcp", config.attr("tcp").clone());
+    object.set("tcp", config.attr("tcp").clone()).set("http", config.attr("http").clone());
     object.set("agent", leaf(config.attr("agent"), prior.attr("agent"), Same::Exactly, || defaults::health("agent")));
     object.set(
         "deadline",

@@ -1,7 +1,7 @@
 //! Owns ReadResource and ImportResourceState of a virtual machine.
 use std::collections::BTreeSet;
 
-use operations::{Found, Guest};
+use operations::{Found, Guest, MarkFound};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::{apply::record, state::state};
@@ -29,6 +29,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     match ready.fleet.find(&record).await {
         Found::Here(guest) => {
             unfinished(&guest, &name, diags);
+            remarks(&guest, &name, diags);
             refreshed(ready, &guest, &req, diags).await
         }
         Found::Elsewhere(guest) => {
@@ -86,11 +87,31 @@ async fn vmid_taken(ready: &Ready, guest: &Guest, former: BTreeSet<String>) -> B
 
 fn unfinished(guest: &Guest, name: &str, diags: &mut Diagnostics) {
     let Some(journal) = &guest.operation else { return };
-    let will = if journal.is_live() { "Apply finishes it." } else { "Apply finishes it or takes it back." };
+    let will = if journal.is_past_live() { "Apply finishes it." } else { "Apply finishes it or takes it back." };
     diags.warning(
         format!("Virtual machine {name} has an unfinished operation"),
         format!("{} (operation {}, held by {}). {will}", journal.in_words(), journal.op, journal.holder.run),
     );
+}
+
+/// What a person should know of a machine that is in order.
+fn remarks(guest: &Guest, name: &str, diags: &mut Diagnostics) {
+    for copy in guest.retired_copies.iter().filter(|copy| copy.returned) {
+        diags.warning(
+            format!("Virtual machine {name} was moved, was not well, and was returned"),
+            format!(
+                "It is on {} as before. Its copy {}/{} is stopped and fenced, may hold what the machine wrote meanwhile, and is \
+                 kept until {}.",
+                guest.place, copy.cluster, copy.vmid, copy.until
+            ),
+        );
+    }
+    if let MarkFound::Broken(why) = &guest.mark_found {
+        diags.warning(
+            format!("Notes of virtual machine {name} are damaged"),
+            format!("{}: {why}. What state knows of its retired copies is kept.", guest.place),
+        );
+    }
 }
 
 /// Imports a machine by `cluster/vmid`, UUID, or a name that is unique in the federation.

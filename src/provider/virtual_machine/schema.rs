@@ -114,6 +114,10 @@ fn behaviour() -> Vec<Attribute> {
         Attribute::string("tcp")
             .optional()
             .describe("`host:port` that has to take a connection, from where apply runs."),
+        Attribute::string("http").optional().describe(
+            "URL of a web server in the machine that has to answer 2xx or 3xx, from where apply runs: `http://10.1.2.3/healthz`. \
+             Certificates are checked with the system's trust; redirects are not followed.",
+        ),
         default(Attribute::string("deadline"), "How long it may take (`5m`)."),
     ];
     let migration = vec![
@@ -135,7 +139,9 @@ fn behaviour() -> Vec<Attribute> {
         default(
             Attribute::string("on_unhealthy"),
             "What happens when the target doesn't pass `health`: `keep` (default) leaves it running and the source fenced, for a \
-             person to look; nothing that may have accepted writes is removed.",
+             person to look. `return` shuts the target down (hard after `shutdown_timeout`), fences it, and starts the source \
+             again as it was; the target stays as a retired copy until `keep_source` is over, because it may hold what the \
+             machine wrote meanwhile. Either way nothing that may have accepted writes is removed by itself.",
         ),
         Attribute::nested("health", NestingMode::Single, health)
             .optional()

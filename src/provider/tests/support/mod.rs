@@ -249,7 +249,9 @@ fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {
                 "keep_source" | "keep_archive" | "shutdown_timeout" | "create" | "update" | "delete"
                 | "max_downtime" | "deadline" => &["60s", "1m", "2h"],
                 "mac" => &["BC:24:11:00:00:01", "bc:24:11:00:00:01"],
-                "source" | "on_unhealthy" => &["keep", "delete"],
+                "source" => &["keep", "delete"],
+                "on_unhealthy" => &["keep", "return"],
+                "http" => &["http://10.1.2.3/healthz"],
                 "strategy" => &["balanced", "cost"],
                 "format" => &["raw", "qcow2"],
                 "bios" => &["seabios", "ovmf"],

@@ -1,0 +1,326 @@
+//! Owns finding a virtual machine: where it was, elsewhere, or gone; and when none of these may be said (design §5, Identity).
+use federation::ClusterName;
+use proxmox::Resource;
+
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::guest::{Answer, Guest, Record};
+use crate::journal::{Journal, Place, move_pool};
+use crate::notes::MarkFound;
+use crate::site::Site;
+
+/// What can be said of a recorded virtual machine.
+#[derive(Debug)]
+pub enum Found {
+    /// It is where it was recorded, or where its own unfinished move has brought it.
+    Here(Box<Guest>),
+    /// It is on another cluster: moved there by somebody else.
+    Elsewhere(Box<Guest>),
+    /// It does not exist any more.
+    Gone,
+    /// Neither can be said; why, and what was seen.
+    Unsure(String),
+}
+
+impl Fleet {
+    /// Finds a recorded machine.
+    ///
+    /// State may be older than the machine's last move: the run that moved it was killed before core stored its answer. So
+    /// where a move of ours has brought it counts as where it was recorded.
+    pub async fn find(&self, record: &Record) -> Found {
+        match self.locate(record).await {
+            Found::Here(guest) => Found::Here(self.recalled(record, guest).await),
+            Found::Elsewhere(guest) => Found::Elsewhere(self.recalled(record, guest).await),
+            found => found,
+        }
+    }
+
+    /// Somebody may have saved other notes over our mark, in a tab of Proxmox VE's interface that was open for long. The
+    /// retired copies that were known then and still stand there fenced are not forgotten.
+    async fn recalled(&self, record: &Record, mut guest: Box<Guest>) -> Box<Guest> {
+        if guest.mark_found == MarkFound::Sound || guest.operation.is_some() {
+            return guest;
+        }
+        let mut copies = Vec::new();
+        for copy in &record.copies {
+            let Some(site) = self.site(copy.cluster.as_str()) else { continue };
+            let there = site.glance().await.is_ok_and(|now| now.guest(copy.vmid).is_some_and(|found| found.template));
+            if there && (&copy.cluster, copy.vmid) != (&guest.place.cluster, guest.place.vmid) {
+                copies.push(copy.clone());
+            }
+        }
+        let now = self.site(guest.place.cluster.as_str()).map_or(0, |site| site.now());
+        guest.recall(copies, now);
+        guest
+    }
+
+    async fn locate(&self, record: &Record) -> Found {
+        // A record comes from state, so state has it.
+        let pool = record.pool.as_ref().map_or("", |pool| pool.as_str());
+        self.births().forget(pool, &record.name, &record.uuid);
+        let Some(site) = self.site(record.cluster.as_str()) else {
+            return Found::Unsure(format!("cluster {} has no connection in this configuration", record.cluster));
+        };
+        if let Some((journal, place)) = moved_elsewhere(site, record).await {
+            return self.at_other_end(record, journal, place).await;
+        }
+        match site.ask(record.vmid, &record.node, &record.uuid, record.running).await {
+            // A fenced source, whose notes somebody may have saved over; or no machine any more.
+            Answer::Is(guest) if guest.config.template() && (guest.is_retired() || guest.operation.is_none()) => {
+                self.moved_on(record, &guest).await
+            }
+            Answer::Is(guest) => Found::Here(guest),
+            Answer::Silent(why) => Found::Unsure(why),
+            Answer::IsNot => match site.is_another(record).await {
+                Some(why) => Found::Unsure(why),
+                None => self.search(record).await,
+            },
+        }
+    }
+
+    /// Its own move has made the other end the machine, whatever state still says.
+    async fn at_other_end(&self, record: &Record, journal: Journal, place: Place) -> Found {
+        let Some(site) = self.site(place.cluster.as_str()) else {
+            return Found::Unsure(format!("it moved to {}, which has no connection here", place.cluster));
+        };
+        let its_move = || {
+            let end = if journal.is_returned() { "was returned" } else { "went past \"live\"" };
+            format!("its move {end}, so it is on {place}")
+        };
+        match site.ask(place.vmid, &place.node, &record.uuid, record.running).await {
+            Answer::Is(mut guest) => {
+                // The source's journal is the one that is kept; the target's is a copy.
+                if !journal.is_returned() || guest.operation.is_none() {
+                    guest.operation = Some(journal);
+                }
+                Found::Here(guest)
+            }
+            Answer::IsNot => Found::Unsure(format!("{}, but it is not there", its_move())),
+            Answer::Silent(why) => Found::Unsure(format!("{}: {why}", its_move())),
+        }
+    }
+
+    /// What stands where it was recorded is the fenced source of a move that is done: the machine is where that went.
+    async fn moved_on(&self, record: &Record, retired: &Guest) -> Found {
+        match self.search(record).await {
+            Found::Gone => Found::Unsure(format!(
+                "it was moved away from {} and is nowhere; a fenced copy is left there (import id {}/{})",
+                retired.place, retired.place.cluster, retired.place.vmid
+            )),
+            found => found,
+        }
+    }
+
+    /// Looks for a machine that is not where it was recorded, by name and VMID first, one configuration read each.
+    async fn search(&self, record: &Record) -> Found {
+        let mut found = Vec::new();
+        let mut unseen = Vec::new();
+        for site in self.sites() {
+            let overview = match site.glance().await {
+                Ok(overview) => overview,
+                Err(error) => {
+                    unseen.push(format!("{}: {error}", site.name));
+                    continue;
+                }
+            };
+            if !site.sees_all().await {
+                unseen.push(format!("{}: the token doesn't see every guest (VM.Audit on /vms)", site.name));
+            }
+            for candidate in overview.guests().filter(|guest| looks_like(guest, record)) {
+                if site.name == record.cluster && candidate.vmid == Some(record.vmid) {
+                    continue;
+                }
+                let (Some(vmid), Some(node)) = (candidate.vmid, candidate.node.as_deref()) else { continue };
+                match site.ask(vmid, node, &record.uuid, record.running).await {
+                    Answer::Is(guest) => found.push(*guest),
+                    Answer::IsNot => {}
+                    Answer::Silent(why) => unseen.push(why),
+                }
+            }
+        }
+        adopt(record, found, unseen)
+    }
+
+    /// Finds an existing machine for import: `cluster/vmid`, a UUID, or a name that is unique in the federation.
+    ///
+    /// # Errors
+    /// Nothing or more than one thing of that id, or a cluster that could not be asked.
+    pub async fn import(&self, id: &str) -> Result<Guest, Failure> {
+        let what = format!("Unable to import {id}");
+        if let Some((cluster, vmid)) = id.split_once('/') {
+            let site = self.need(cluster, &what)?;
+            let vmid: u32 = vmid.parse().map_err(|_| {
+                Failure::new(&what).at(format!("{vmid:?} is not a VMID")).next("use cluster/vmid, a UUID, or a name")
+            })?;
+            return match site.ask(vmid, "", "", None).await {
+                Answer::Is(guest) => Ok(*guest),
+                Answer::IsNot => Err(Failure::new(what).at(format!("cluster {cluster} has no virtual machine {vmid}"))),
+                Answer::Silent(why) => Err(Failure::new(what).at(why)),
+            };
+        }
+        let is_uuid = uuid::Uuid::parse_str(id).is_ok();
+        let mut found = Vec::new();
+        for site in self.sites() {
+            let overview = site.glance().await.map_err(|error| {
+                Failure::new(&what)
+                    .at(format!("cluster {} can't be searched", site.name))
+                    .said(error)
+                    .next("use cluster/vmid")
+            })?;
+            for candidate in overview.guests().filter(|guest| guest.kind == "qemu") {
+                if !is_uuid && candidate.name.as_deref() != Some(id) {
+                    continue;
+                }
+                let (Some(vmid), Some(node)) = (candidate.vmid, candidate.node.as_deref()) else { continue };
+                if let Answer::Is(guest) = site.ask(vmid, node, if is_uuid { id } else { "" }, None).await {
+                    found.push(*guest);
+                }
+            }
+        }
+        found.retain(|guest| !guest.is_retired());
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(Failure::new(what).at("no cluster has a virtual machine of that name or UUID")),
+            _ => {
+                let places: Vec<String> = found.iter().map(|guest| guest.place.to_string()).collect();
+                Err(Failure::new(what)
+                    .at(format!("more than one is called so: {}", places.join("; ")))
+                    .next("use cluster/vmid"))
+            }
+        }
+    }
+}
+
+/// The machine's own move, and where that has made it be, if that is another cluster than was recorded.
+async fn moved_elsewhere(site: &Site, record: &Record) -> Option<(Journal, Place)> {
+    let overview = site.glance().await.ok()?;
+    let journal = overview.operation(&move_pool(&record.uuid))?;
+    let place = journal.machine()?.clone();
+    (place.cluster != record.cluster).then_some((journal, place))
+}
+
+fn looks_like(guest: &Resource, record: &Record) -> bool {
+    guest.kind == "qemu" && (guest.name.as_deref() == Some(record.name.as_str()) || guest.vmid == Some(record.vmid))
+}
+
+/// Whether what was found elsewhere may be taken for the machine (design §5): everybody answered, exactly one guest has the
+/// UUID, it runs, and it is neither part of an operation nor retired nor a template. What a move of ours has brought from
+/// the recorded place is the machine, running or not.
+fn adopt(record: &Record, mut found: Vec<Guest>, unseen: Vec<String>) -> Found {
+    if !unseen.is_empty() {
+        return Found::Unsure(format!(
+            "it is not on {} any more, and whether it is elsewhere can't be said: {}",
+            record.cluster,
+            unseen.join("; ")
+        ));
+    }
+    let sound = |guest: &Guest| {
+        guest.running
+            && guest.operation.is_none()
+            && !guest.is_retired()
+            && !guest.config.template()
+            && guest.mark.op.is_none()
+    };
+    let recorded = |cluster: &ClusterName, vmid: u32| (cluster, vmid) == (&record.cluster, record.vmid);
+    let ours = |guest: &Guest| {
+        let mark = &guest.mark;
+        let from = mark.from.as_ref().is_some_and(|from| recorded(&from.cluster, from.vmid))
+            || mark.copies.iter().any(|copy| copy.returned && recorded(&copy.cluster, copy.vmid));
+        let moving = guest.operation.as_ref().is_some_and(|journal| {
+            let end = |place: &Place| recorded(&place.cluster, place.vmid);
+            let is_here = |place: &Place| (&place.cluster, place.vmid) == (&guest.place.cluster, guest.place.vmid);
+            (journal.from.as_ref().is_some_and(end) || end(&journal.to)) && journal.machine().is_some_and(is_here)
+        });
+        let fenced = guest.is_retired() || guest.config.template();
+        moving || (from && guest.operation.is_none() && !fenced)
+    };
+    match found.as_slice() {
+        [] => Found::Gone,
+        [one] if ours(one) => Found::Here(Box::new(found.remove(0))),
+        [one] if sound(one) => Found::Elsewhere(Box::new(found.remove(0))),
+        copies => {
+            let lines: Vec<String> = copies
+                .iter()
+                .map(|copy| {
+                    let state = if copy.running { "running" } else { "stopped" };
+                    format!("{} ({state}; import id {}/{})", copy.place, copy.place.cluster, copy.place.vmid)
+                })
+                .collect();
+            Found::Unsure(format!(
+                "it is not on {} any more; copies with its UUID that may not be taken for it: {}",
+                record.cluster,
+                lines.join("; ")
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxmox::VmConfig;
+
+    use super::*;
+    use crate::notes::{Copy, Mark};
+
+    fn record() -> Record {
+        Record {
+            name: "web-1".into(),
+            cluster: "a".parse().expect("a name"),
+            node: "n1".into(),
+            vmid: 100,
+            uuid: "u".into(),
+            pool: None,
+            running: Some(true),
+            copies: Vec::new(),
+            identity: None,
+        }
+    }
+
+    fn guest(running: bool) -> Guest {
+        Guest {
+            place: Place { cluster: "b".parse().expect("a name"), node: "n1".into(), vmid: 100 },
+            uuid: "u".into(),
+            config: VmConfig::from_pairs([("name", "web-1")]),
+            running,
+            pool: None,
+            pool_is_known: true,
+            description: String::new(),
+            mark: Mark::default(),
+            mark_found: MarkFound::Missing,
+            operation: None,
+            retired_copies: Vec::new(),
+            expired: None,
+        }
+    }
+
+    #[test]
+    fn only_one_running_copy_on_a_fully_seen_federation_is_adopted() {
+        assert!(matches!(adopt(&record(), vec![guest(true)], Vec::new()), Found::Elsewhere(_)));
+        assert!(matches!(adopt(&record(), vec![guest(false)], Vec::new()), Found::Unsure(_)));
+        assert!(matches!(adopt(&record(), vec![guest(true), guest(true)], Vec::new()), Found::Unsure(_)));
+        assert!(matches!(adopt(&record(), vec![guest(true)], vec!["c is dark".into()]), Found::Unsure(_)));
+        let mut fenced = guest(true);
+        fenced.config = VmConfig::from_pairs([("template", "1")]);
+        assert!(matches!(adopt(&record(), vec![fenced], Vec::new()), Found::Unsure(_)));
+        let mut clone = guest(true);
+        clone.mark.op = Some("op".into());
+        assert!(matches!(adopt(&record(), vec![clone], Vec::new()), Found::Unsure(_)));
+    }
+
+    #[test]
+    fn gone_is_only_said_when_everybody_answered() {
+        assert!(matches!(adopt(&record(), Vec::new(), Vec::new()), Found::Gone));
+        assert!(matches!(adopt(&record(), Vec::new(), vec!["c is dark".into()]), Found::Unsure(_)));
+    }
+
+    #[test]
+    fn a_machine_that_was_returned_is_known_by_its_copy() {
+        let mut back = guest(false);
+        let cluster: ClusterName = "a".parse().expect("a name");
+        let copy = |vmid, returned| Copy { cluster: cluster.clone(), vmid, until: 0, returned };
+        back.mark.copies = vec![copy(100, true)];
+        assert!(matches!(adopt(&record(), vec![back.clone()], Vec::new()), Found::Here(_)));
+        back.mark.copies = vec![copy(100, false), copy(101, true)];
+        assert!(matches!(adopt(&record(), vec![back], Vec::new()), Found::Unsure(_)));
+    }
+}

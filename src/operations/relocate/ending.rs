@@ -1,0 +1,182 @@
+//! Owns the steps after the target is known to be well: what it gets, and what becomes of source and archive.
+use std::time::Instant;
+
+use proxmox::{Error, Params, VmConfig};
+
+use super::{Move, archive};
+use crate::failure::Failure;
+use crate::guest::rfc3339;
+use crate::journal::Place;
+use crate::notes::{self, Copy, Kept, Mark, Origin, Retired};
+use crate::site::Site;
+use crate::spec::Source;
+
+impl Move<'_> {
+    /// Gives the target what a machine has, and takes the operation's mark off its notes.
+    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
+        let to = self.journal.to.clone();
+        let from = self.from();
+        let config = self.target.client.vm_config(&to.node, to.vmid, false).await;
+        let config = config.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
+        let split = notes::split(config.description().unwrap_or_default());
+        let mut mark = split.mark.without_operation();
+        mark.from = Some(Origin { cluster: from.cluster.clone(), vmid: from.vmid });
+        let now = self.target.now();
+        if let Some(until) = self.keep_source(now) {
+            mark.list_copy(Copy { cluster: from.cluster.clone(), vmid: from.vmid, until, returned: false });
+        }
+        if let Some(until) = self.keep_archive(now) {
+            let volid = self.archive_on_target()?;
+            mark.archives.retain(|kept| kept.volid != volid);
+            mark.archives.push(Kept { volid, until });
+        }
+        let notes = self.notes(&to, &split.text, &mark)?;
+        // As the source was before it was fenced.
+        let params = Params::new()
+            .flag("onboot", self.journal.undo.onboot)
+            .flag("protection", self.journal.undo.protection)
+            .set("description", notes);
+        let set = self.target.client.set_config(&to.node, to.vmid, params, config.digest()).await;
+        set.map_err(|error| self.at(&to, "onboot, protection and notes can't be set", error))?;
+        self.target.changed().await;
+        if let Some(state) = self.journal.undo.ha.clone() {
+            self.manage_by_ha(&to, &state).await;
+        }
+        Ok(())
+    }
+
+    /// Puts the target under HA as the source was. Its rules and groups are the source cluster's own and are not carried.
+    pub(super) async fn manage_by_ha(&mut self, to: &Place, state: &str) {
+        let made = match self.target.client.ha_resource(to.vmid).await {
+            Ok(Some(_)) => return,
+            Ok(None) => self.target.client.create_ha_resource(to.vmid, Params::new().set("state", state)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            self.warnings.push(
+                Failure::new("The machine is not managed by HA any more")
+                    .at(to.to_string())
+                    .said(error)
+                    .next("add it to HA on that cluster"),
+            );
+        }
+    }
+
+    pub(super) fn keep_source(&self, now: i64) -> Option<i64> {
+        let wish = &self.spec.migration;
+        let seconds = i64::try_from(wish.keep_source.as_secs_ceil()).unwrap_or(i64::MAX);
+        (wish.source == Source::Keep && seconds > 0).then(|| until(now, wish.keep_source))
+    }
+
+    /// Until when the archive is kept. Under another VMID nobody could remove it later: a token's right to it comes through
+    /// a machine of its VMID (`pve-behaviour.md` §17).
+    pub(super) fn keep_archive(&self, now: i64) -> Option<i64> {
+        let seconds = i64::try_from(self.spec.migration.keep_archive.as_secs_ceil()).unwrap_or(i64::MAX);
+        let same_vmid = self.journal.to.vmid == self.from().vmid;
+        (seconds > 0 && same_vmid).then(|| now.saturating_add(seconds))
+    }
+
+    /// Retires or removes the source. The archive goes first: a token's right to it comes through a machine of its VMID
+    /// (`pve-behaviour.md` §17).
+    pub(super) async fn retire(&mut self) -> Result<(), Failure> {
+        let from = self.from();
+        if self.keep_archive(0).is_none()
+            && let Some(volid) = self.journal.archive.clone()
+        {
+            let removed = archive::remove(&self.source, &from, &volid, self.fleet, self.deadline).await;
+            removed.map_err(|error| self.at(&from, "the archive can't be removed", error))?;
+        }
+        let config = match self.source.client.vm_config(&from.node, from.vmid, true).await {
+            Ok(config) => config,
+            Err(error) if error.is_not_found() || error.is_permission_denied() => return Ok(()),
+            Err(error) => return Err(self.at(&from, "the source can't be read", error)),
+        };
+        let ours = config.template() && config.uuid().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&self.journal.uuid));
+        if !ours {
+            self.warnings.push(
+                Failure::new("The source of the move is not as it was left, and stays")
+                    .at(format!("{from}: it is not fenced any more, or has another UUID"))
+                    .next("look at it, and remove it by hand"),
+            );
+            return Ok(());
+        }
+        match self.keep_source(self.source.now()) {
+            Some(until) => self.keep(&self.source, &from, &self.journal.to, &config, until).await,
+            None => remove_fenced(&self.source, &from, self.fleet, self.deadline, &self.what).await,
+        }
+    }
+
+    /// Leaves a fenced copy where it is, with a note of what it is, in the pool of retired machines where the token may. `to`:
+    /// where the machine is now.
+    pub(super) async fn keep(
+        &self,
+        site: &Site,
+        at: &Place,
+        to: &Place,
+        config: &VmConfig,
+        until: i64,
+    ) -> Result<(), Failure> {
+        let split = notes::split(config.description().unwrap_or_default());
+        let line = format!(
+            "RETIRED: moved to cluster {} (vmid {}). Do not start. Expires {}.",
+            to.cluster,
+            to.vmid,
+            rfc3339(until)
+        );
+        let retired = Retired { op: self.journal.op.clone(), to: to.cluster.clone(), until };
+        let mark = Mark { retired: Some(retired), line: Some(line), ..Mark::default() };
+        let params = Params::new().set("description", self.notes(at, &split.text, &mark)?);
+        let set = site.client.set_config(&at.node, at.vmid, params, config.digest()).await;
+        set.map_err(|error| self.at(at, "the copy's notes can't be written", error))?;
+        let Some(pool) = self.spec.pool.as_ref().and_then(federation::PoolName::retired) else { return Ok(()) };
+        let moved = match site.client.create_pool(pool.as_str(), None).await {
+            Err(error) if !error.is_already_exists() => Err(error),
+            _ => site.client.add_pool_members(pool.as_str(), &[at.vmid], true).await,
+        };
+        if let Err(error) = moved.or_else(|error| if error.is_already_exists() { Ok(()) } else { Err(error) }) {
+            tracing::info!(%pool, %error, "the retired copy stays in its pool");
+        }
+        site.changed().await;
+        Ok(())
+    }
+
+    /// Text and mark as notes; what doesn't fit says how to make it fit.
+    pub(super) fn notes(&self, at: &Place, text: &str, mark: &Mark) -> Result<String, Failure> {
+        notes::join(text, mark).map_err(|error| {
+            Failure::new(&self.what)
+                .at(format!("{at}: its notes would not fit: {error}"))
+                .next("shorten its notes in Proxmox VE, or remove expired retired copies and archives, and apply again")
+        })
+    }
+}
+
+/// The end of a time that begins now: seconds since 1970.
+pub(super) fn until(now: i64, kept: federation::Span) -> i64 {
+    now.saturating_add(i64::try_from(kept.as_secs_ceil()).unwrap_or(i64::MAX))
+}
+
+/// Removes a fenced source or retired copy, after its caller has proved whose it is.
+pub(crate) async fn remove_fenced(
+    site: &Site,
+    place: &Place,
+    fleet: &crate::fleet::Fleet,
+    deadline: Instant,
+    what: &str,
+) -> Result<(), Failure> {
+    let fail =
+        |doing: &str, error: Error| Failure::new(what).at(format!("{place}: {doing}")).said(error).next("apply again");
+    // Set aside when the source was shut down; Proxmox VE removes no guest that HA knows. Rules that name it are left alone.
+    if site.client.ha_resource(place.vmid).await.is_ok_and(|resource| resource.is_some()) {
+        let mut removed = site.client.delete_ha_resource(place.vmid, Some(false)).await;
+        if removed.as_ref().is_err_and(Error::is_param_invalid) {
+            // Before PVE 9 there is no such choice.
+            removed = site.client.delete_ha_resource(place.vmid, None).await;
+        }
+        removed.map_err(|error| fail("it can't be taken out of HA", error))?;
+    }
+    let set = site.client.set_config(&place.node, place.vmid, Params::new().flag("protection", false), None).await;
+    set.map_err(|error| fail("its protection can't be lifted", error))?;
+    let upid =
+        site.client.delete_vm(&place.node, place.vmid).await.map_err(|error| fail("it can't be removed", error))?;
+    fleet.wait(site, &upid, deadline, what).await
+}

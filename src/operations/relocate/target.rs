@@ -1,0 +1,190 @@
+//! Owns the steps on the target up to its start: transfer, restore, verify, start.
+use proxmox::{Params, TaskFilter, Upid};
+
+use super::{Move, archive, verify};
+use crate::failure::Failure;
+use crate::journal::Place;
+use crate::notes::{self, Mark};
+
+impl Move<'_> {
+    /// Waits until the target sees the archive, whole.
+    pub(super) async fn await_archive(&mut self) -> Result<(), Failure> {
+        let archive = self.archive_on_target()?;
+        let size = archive::size(&self.source, &self.from(), self.journal.archive.as_deref().unwrap_or_default()).await;
+        let size = size.map_err(|error| self.at(&self.from(), "the archive can't be seen on the source", error))?;
+        let to = self.journal.to.clone();
+        let until = tokio::time::Instant::now() + self.fleet.settings().archive_visible.0;
+        let mut pause = self.target.client.settings().task_poll_first;
+        loop {
+            let seen = archive::find(&self.target, &to, &self.transfer.1, self.from().vmid, &archive).await;
+            match seen.map_err(|error| self.at(&to, "the transfer storage can't be listed", error))? {
+                Some(volume) if volume.size == size => {
+                    self.bytes = Some(size);
+                    return Ok(());
+                }
+                _ if tokio::time::Instant::now() >= until => {
+                    return Err(Failure::new(&self.what)
+                        .at(format!("{to}: archive {archive} did not show up whole on storage {}", self.transfer.1))
+                        .next("see whether both clusters mount the same storage, and apply again"));
+                }
+                _ => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(self.target.client.settings().task_poll_max);
+        }
+    }
+
+    pub(super) async fn restore(&mut self) -> Result<(), Failure> {
+        let to = self.journal.to.clone();
+        if let Some(upid) = self.our_restore(&to).await? {
+            self.wait_target(&upid).await?;
+            return self.restored(&to, &upid).await;
+        }
+        let params = self.restore_params(&to).await?;
+        self.journal.restored = true;
+        self.journal.restore_at = self.target.now();
+        self.write().await?;
+        let upid = match self.target.client.restore_vm(&to.node, params).await {
+            Ok(upid) => upid,
+            Err(error) => {
+                self.journal.restored = error.is_ambiguous();
+                return Err(self.at(&to, "the archive can't be restored", error));
+            }
+        };
+        self.journal.upid = Some(upid.to_string());
+        self.write().await?;
+        self.target.changed().await;
+        self.wait_target(&upid).await?;
+        self.restored(&to, &upid).await
+    }
+
+    /// Our restore, if it was started: its UPID from the journal, else the newest restore of this VMID since the journal said
+    /// that we would start one, unless its log names another archive.
+    pub(super) async fn our_restore(&self, to: &Place) -> Result<Option<Upid>, Failure> {
+        if !self.journal.restored {
+            return Ok(None);
+        }
+        let noted = self.journal.upid.as_deref().and_then(|text| text.parse::<Upid>().ok());
+        if let Some(upid) = noted.filter(|upid| upid.kind == "qmrestore") {
+            return Ok(Some(upid));
+        }
+        let filter = TaskFilter {
+            vmid: Some(to.vmid),
+            kind: Some("qmrestore".into()),
+            since: Some(self.journal.restore_at),
+            ..TaskFilter::default()
+        };
+        let tasks = self.target.client.find_tasks(&to.node, &filter).await;
+        let tasks = tasks.map_err(|error| self.at(to, "the node's tasks can't be read", error))?;
+        let Some(upid) = tasks.into_iter().map(|task| task.upid).max_by_key(|upid| upid.starttime) else {
+            return Ok(None);
+        };
+        let log = self.target.client.task_log_all(&upid).await;
+        let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
+        let file = self.archive_on_target()?;
+        let file = file.rsplit('/').next().unwrap_or_default();
+        let other = log.iter().any(|line| line.starts_with("restore ") && !line.contains(file));
+        Ok((!other).then_some(upid))
+    }
+
+    /// Notes which volumes our restore made: the only ones that may ever be removed.
+    pub(super) async fn restored(&mut self, to: &Place, upid: &Upid) -> Result<(), Failure> {
+        let log = self.target.client.task_log_all(upid).await;
+        let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
+        self.journal.volumes = archive::new_volumes(&log);
+        self.write().await
+    }
+
+    pub(super) async fn restore_params(&self, to: &Place) -> Result<Params, Failure> {
+        let source = self.source_config(true).await?;
+        let mut params = Params::new()
+            .set("vmid", to.vmid)
+            .set("archive", self.archive_on_target()?)
+            .set("name", &self.spec.name)
+            .flag("unique", false)
+            .flag("onboot", false)
+            .opt("pool", self.spec.pool.as_ref())
+            .opt("storage", self.resolved.storages.values().next());
+        let split = notes::split(source.description().unwrap_or_default());
+        let line = format!("Being moved here from cluster {}: not the machine yet, do not start.", self.from().cluster);
+        let mark =
+            Mark { op: Some(self.journal.op.clone()), line: Some(line), epoch: None, retired: None, ..split.mark };
+        params = params.set("description", self.notes(to, &split.text, &mark)?);
+        for (slot, nic) in source.nics().unwrap_or_default() {
+            params = params.set(&slot, self.mapped(&slot, nic).properties());
+        }
+        let limit = self.path.max_bandwidth.map(|limit| limit.to_kib_per_second());
+        Ok(params.opt("bwlimit", limit))
+    }
+
+    /// A network device as it is on the target: mapped where the configuration names it, else as it was; its link down.
+    pub(super) fn mapped(&self, slot: &str, mut nic: proxmox::NicSpec) -> proxmox::NicSpec {
+        let place = slot.parse().ok().and_then(|slot| self.resolved.nics.get(&slot));
+        if let Some(place) = place {
+            nic.set_bridge(&place.bridge);
+            nic.set_tag(place.vlan);
+        }
+        nic.set_link_down(true);
+        nic
+    }
+
+    pub(super) async fn verify(&mut self) -> Result<(), Failure> {
+        let (to, from) = (self.journal.to.clone(), self.from());
+        let source = self.source_config(true).await?;
+        let status = self.source.client.vm_status(&from.node, from.vmid).await;
+        let status = status.map_err(|error| self.at(&from, "its status can't be read", error))?;
+        if !source.template() || status.status != "stopped" {
+            return Err(Failure::new(&self.what)
+                .at(format!("{from}: somebody took the fence off the source"))
+                .state("the source may have the newer data")
+                .next("keep hands off the machine, and apply again"));
+        }
+        let target = self.target.client.vm_config(&to.node, to.vmid, true).await;
+        let target = target.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
+        let differences = verify::differences(&source, &target, &self.journal.volumes);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(&self.what)
+            .at(format!("{to} is not what was backed up: {}", differences.join("; ")))
+            .next("see why the target differs, and apply again"))
+    }
+
+    pub(super) async fn start_target(&mut self) -> Result<(), Failure> {
+        let to = self.journal.to.clone();
+        let config = self.target.client.vm_config(&to.node, to.vmid, false).await;
+        let config = config.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
+        let mut params = Params::new();
+        let source = self.source.client.vm_config(&self.from().node, self.from().vmid, true).await.ok();
+        let was_down = |slot: &str| {
+            let nics = source.as_ref().and_then(|config| config.nics().ok());
+            nics.and_then(|nics| nics.get(slot).map(proxmox::NicSpec::link_down)).unwrap_or(false)
+        };
+        for (slot, mut nic) in config.nics().unwrap_or_default() {
+            if nic.link_down() && !was_down(&slot) {
+                nic.set_link_down(false);
+                params = params.set(&slot, nic.properties());
+            }
+        }
+        if !config.protection() {
+            params = params.flag("protection", true);
+        }
+        if !params.is_empty() {
+            let set = self.target.client.set_config(&to.node, to.vmid, params, config.digest()).await;
+            set.map_err(|error| self.at(&to, "its links can't be set up", error))?;
+        }
+        // As the source ran: what else is wished comes after the move.
+        if self.journal.undo.running || self.spec.started {
+            let status = self.target.client.vm_status(&to.node, to.vmid).await;
+            let status = status.map_err(|error| self.at(&to, "its status can't be read", error))?;
+            if status.status != "running" {
+                self.fleet.start(&self.target, &to, self.deadline).await?;
+            }
+            // Two clusters' clocks: good to a second where both keep time.
+            let down = self.journal.down_since.map(|since| self.target.now().saturating_sub(since));
+            self.downtime = down.and_then(|seconds| u64::try_from(seconds).ok());
+            tracing::info!(operation = %self.journal.op, predicted = ?self.predicted, measured = ?self.downtime, "downtime in s");
+        }
+        Ok(())
+    }
+}
