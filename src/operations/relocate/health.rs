@@ -30,7 +30,7 @@ impl Move<'_> {
                     }
                     OnUnhealthy::Return => "see why, before it is moved again",
                 };
-                let place = format!("{to}: {silent}, for {} (asked from where apply runs)", wish.deadline);
+                let place = format!("{to}: {silent} within {} (asked from where apply runs)", wish.deadline);
                 let mut failure = Failure::new(&self.what).at(place).next(next);
                 failure.kind = FailureKind::Unwell;
                 return Err(failure);
@@ -51,7 +51,7 @@ impl Move<'_> {
             return Err(format!("{address} does not answer"));
         }
         match &wish.http {
-            Some(url) => proxmox::answers_http(url, patience).await.map_err(|why| format!("{url}: {why}")),
+            Some(url) => proxmox::answers_http(url, patience).await.map_err(|why| format!("{url} is not well ({why})")),
             None => Ok(()),
         }
     }
