@@ -14,7 +14,7 @@ pub const TYPE: &str = "moxxie_virtual_machine";
 /// Clusters of the federation.
 pub const CLUSTERS: u32 = 4;
 /// Pools of each cluster.
-pub const POOLS: u32 = 5;
+pub const POOLS: u32 = 20;
 const NODES: u32 = 3;
 
 /// A federation of [`CLUSTERS`] clusters with `vms` machines, spread evenly, as a client `rtt` away sees it.
