@@ -30,7 +30,7 @@ pub(crate) fn schema() -> Schema {
             Attribute::nested("limits", NestingMode::Single, limits)
                 .optional()
                 .describe("The most the pool may hold, over all its clusters. No limit where not set."),
-            Attribute::nested("placement_policy", NestingMode::Single, policy())
+            Attribute::nested("placement_policy", NestingMode::Single, policy(true))
                 .optional()
                 .describe("How machines are placed. Where not set, the federation file's policy of that pool, else `balanced`."),
             Attribute::new("automatic_moves", Type::set(Type::String)).optional().computed().describe(
@@ -46,7 +46,10 @@ pub(crate) fn schema() -> Schema {
     )
 }
 
-fn policy() -> Vec<Attribute> {
+/// The placement policy; `defaults`: what is not set is planned as its default.
+pub(crate) fn policy(defaults: bool) -> Vec<Attribute> {
+    let strategy = Attribute::string("strategy").optional();
+    let strategy = if defaults { strategy.computed() } else { strategy };
     let rule = vec![
         Attribute::string("type").required().describe("`affinity`, `anti-affinity` or `location`."),
         Attribute::string("target").required().describe("What `value` names: `cluster`, `node` or `tag`."),
@@ -59,7 +62,7 @@ fn policy() -> Vec<Attribute> {
         ),
     ];
     vec![
-        Attribute::string("strategy").optional().computed().describe(
+        strategy.describe(
             "`balanced` (the default: spread in proportion to the weights), `performance`, `cost` or `geographic`.",
         ),
         Attribute::new("cluster_weights", Type::map(Type::Number)).optional().describe(

@@ -207,6 +207,10 @@ async fn decide(ready: &Ready, req: &PlanRequest, request: &Request, walk: Walk,
         },
         Err(refusal) => {
             refused(request, &refusal, diags);
+            // The error may become a warning (a destroy), and then what is configured is what is planned.
+            if request.pin.is_some() {
+                return pinned_to(req.config.attr("cluster"));
+            }
             Place { cluster: Value::unknown(), placement: Value::unknown(), planned_private: Vec::new() }
         }
     }
