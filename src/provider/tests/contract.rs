@@ -34,7 +34,10 @@ async fn a_decision_travels_in_planned_private_and_apply_refuses_what_the_facts_
     let plan = core.plan(TYPE, &State::default(), &config).await.expect("a plan");
     let planned = cluster(&plan);
     assert!(!plan.planned_private.is_empty());
-    assert!(!world.journal().iter().any(|file| file.1.contains("private-api")), "the journal is for cores that need it");
+    assert!(
+        !world.journal().iter().any(|file| file.1.contains("private-api")),
+        "the journal is for cores that need it"
+    );
     // In another process, with the cluster full and nothing else of the plan.
     world.fill(&planned);
     let mut apply = world.core().await;
