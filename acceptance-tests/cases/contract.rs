@@ -1,6 +1,8 @@
 //! The gates of the contract between plan and apply, through the real CLIs; the number in a name is the gate's.
 mod support;
 
+#[path = "contract/dark.rs"]
+mod dark;
 #[path = "contract/drift.rs"]
 mod drift;
 #[path = "contract/identity.rs"]
