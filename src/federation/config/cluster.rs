@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::consistency::{Cidr, is_cron};
 use super::tree::Value;
 use super::walk::{Section, nearest};
 use super::{FileConnection, derive};
@@ -18,8 +19,8 @@ pub(super) struct Backend {
     pub(super) performance: Option<String>,
 }
 
-/// Reads a cluster; `known` are the ids of all clusters of the file.
-pub(super) fn read(section: &Section<'_>, known: &[&str]) -> (Cluster, Option<FileConnection>) {
+/// Reads a cluster; `known` are the ids of all clusters of the file. With it come its connection and its private subnet.
+pub(super) fn read(section: &Section<'_>, known: &[&str]) -> (Cluster, Option<FileConnection>, Option<Cidr>) {
     let mut cluster = Cluster {
         display_name: section.text("name"),
         tier: section.parsed("tier"),
@@ -51,15 +52,16 @@ pub(super) fn read(section: &Section<'_>, known: &[&str]) -> (Cluster, Option<Fi
     if let Some(capabilities) = section.section("capabilities") {
         read_capabilities(&mut cluster, &capabilities);
     }
+    let mut subnet = None;
     if let Some(network) = section.section("network") {
-        read_network(&mut cluster, &network, known);
+        subnet = read_network(&mut cluster, &network, known);
     }
     if let Some(storage) = section.section("storage") {
         read_storage(&mut cluster, &storage, known);
     }
     let connection = section.section("connection").and_then(|section| connection(&section));
     section.finish();
-    (cluster, connection)
+    (cluster, connection, subnet)
 }
 
 fn connection(section: &Section<'_>) -> Option<FileConnection> {
@@ -195,6 +197,16 @@ fn network(section: &Section<'_>) -> Option<Network> {
         gateway: section.text("gateway"),
         macs: section.parsed::<MacPolicy>("macs"),
     };
+    let subnet: Option<Cidr> = section.parsed("subnet");
+    let gateway: Option<std::net::IpAddr> = network.gateway.as_deref().and_then(|text| text.parse().ok());
+    if let Some(text) = network.gateway.as_deref().filter(|_| gateway.is_none()) {
+        section.problem(section.place("gateway"), "gateway", format!("{text:?} is not an address"));
+    }
+    if let (Some(subnet), Some(gateway)) = (subnet, gateway)
+        && !subnet.holds(gateway)
+    {
+        section.problem(section.place("gateway"), "gateway", format!("{gateway} is not in the network's subnet"));
+    }
     section.finish();
     (!network.bridge.is_empty()).then_some(network)
 }
@@ -210,7 +222,9 @@ fn read_capabilities(cluster: &mut Cluster, section: &Section<'_>) {
     section.finish();
 }
 
-fn read_network(cluster: &mut Cluster, section: &Section<'_>, known: &[&str]) {
+fn read_network(cluster: &mut Cluster, section: &Section<'_>, known: &[&str]) -> Option<Cidr> {
+    let _: Option<Cidr> = section.parsed("public_subnet");
+    let private = section.parsed("private_subnet");
     cluster.bridges = section.texts("bridges").into_iter().map(|(bridge, _)| bridge).collect();
     cluster.vlan_range = vlan_range(section);
     if section.get("uplink_speed").is_some() {
@@ -230,6 +244,7 @@ fn read_network(cluster: &mut Cluster, section: &Section<'_>, known: &[&str]) {
         link.finish();
     }
     section.finish();
+    private
 }
 
 fn vlan_range(section: &Section<'_>) -> Option<VlanRange> {
@@ -282,7 +297,11 @@ fn read_storage(cluster: &mut Cluster, section: &Section<'_>, known: &[&str]) {
     for target in section.sections("replication_targets", targets) {
         cluster_ref(&target, "target_cluster", known);
         target.text("target_storage");
-        target.text("schedule");
+        let schedule = target.text("schedule");
+        if let Some(schedule) = schedule.filter(|schedule| !is_cron(schedule)) {
+            let why = format!("{schedule:?} is no schedule of five fields: \"0 2 * * *\"");
+            target.problem(target.place("schedule"), "schedule", why);
+        }
         one_of(&target, "type", &["async", "sync"]);
         target.finish();
     }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::{check_ref, cluster_ref};
+use super::consistency::Cidr;
 use super::walk::{Notes, Section};
-use super::{ConfigError, FileConnection, Loaded, MigrationPolicies, cluster, derive, tree};
+use super::{ConfigError, FileConnection, Loaded, MigrationPolicies, cluster, consistency, derive, tree};
 use crate::digest::sha256_hex;
 use crate::migration::PRE_MIGRATION_CHECKS;
 use crate::model::{
@@ -23,10 +24,11 @@ pub fn load(text: &str) -> Result<Loaded, ConfigError> {
     let notes = Notes::default();
     let mut federation = Federation::default();
     let mut connections = BTreeMap::new();
+    let mut subnets = BTreeMap::new();
     let mut migration = MigrationPolicies::default();
     let mut primary_cluster = None;
     if let Some(root) = Section::new(&notes, String::new(), &root) {
-        read_clusters(&root, &mut federation, &mut connections);
+        read_clusters(&root, &mut federation, &mut connections, &mut subnets);
         let names: Vec<ClusterName> = federation.clusters.keys().cloned().collect();
         let known: Vec<&str> = names.iter().map(ClusterName::as_str).collect();
         primary_cluster = root.section("federation").and_then(|section| read_federation(&section, &known));
@@ -43,6 +45,7 @@ pub fn load(text: &str) -> Result<Loaded, ConfigError> {
     }
     let (not_acted_on, mut warnings) = notes.finish()?;
     warnings.extend(derive::pool_warnings(&federation));
+    warnings.extend(consistency::warnings(&federation, &subnets));
     let sha256 = sha256_hex(text.as_bytes());
     Ok(Loaded { federation, connections, migration, primary_cluster, not_acted_on, warnings, sha256 })
 }
@@ -51,6 +54,7 @@ fn read_clusters(
     root: &Section<'_>,
     federation: &mut Federation,
     connections: &mut BTreeMap<ClusterName, FileConnection>,
+    subnets: &mut BTreeMap<ClusterName, Cidr>,
 ) {
     let listed = root.get("clusters");
     if listed.is_none() {
@@ -68,8 +72,9 @@ fn read_clusters(
     }
     let known: Vec<&str> = ids.iter().flatten().map(ClusterName::as_str).collect();
     for (section, id) in sections.iter().zip(&ids) {
-        let (facts, connection) = cluster::read(section, &known);
+        let (facts, connection, subnet) = cluster::read(section, &known);
         let Some(id) = id else { continue };
+        subnets.extend(subnet.map(|subnet| (id.clone(), subnet)));
         if let Some(connection) = connection {
             connections.insert(id.clone(), connection);
         }
@@ -263,6 +268,10 @@ fn read_window(section: &Section<'_>) -> Option<Window> {
     };
     let (from, to) = (time("from"), time("to"));
     let zone = section.text("zone").unwrap_or_else(|| "UTC".to_owned());
+    if !Window::knows_zone(&zone) {
+        let why = format!("{zone:?} is not a time zone; accepted: IANA names, \"Europe/Amsterdam\"");
+        section.problem(section.place("zone"), "zone", why);
+    }
     section.finish();
     Some(Window { days, from: from?, to: to?, zone })
 }

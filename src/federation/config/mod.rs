@@ -10,6 +10,7 @@
 //! passed in; nobody here opens a file or reads an environment variable.
 
 mod cluster;
+mod consistency;
 mod derive;
 mod load;
 mod tree;

@@ -222,3 +222,48 @@ proptest! {
         let _ = load(&format!("{}{put}{}", &FULL[..at], &FULL[end..]));
     }
 }
+
+#[test]
+fn what_does_not_fit_together_is_said() {
+    let loaded = load(EXAMPLE_OF_MISFITS).unwrap_or_else(|error| panic!("{error}"));
+    for expected in [
+        "the private subnets of a and b overlap",
+        "b has a cross-connect to a, which declares none back",
+        "the path a → b requires encryption, and neither link_encrypted",
+        "the path b → a is storage-migration, and a has live_migration: false",
+        "the path b → a is storage-migration over 25ms: above 10ms backup-restore is the safe one",
+    ] {
+        assert!(loaded.warnings.iter().any(|text| text.contains(expected)), "{expected}: {:#?}", loaded.warnings);
+    }
+    assert_eq!(loaded.warnings.len(), 5, "{:#?}", loaded.warnings);
+    for (from, to, expected) in [
+        ("10.0.0.0/16", "10.0.0.0", "is not a subnet"),
+        ("zone: UTC", "zone: Europe/Amsterdm", "is not a time zone"),
+        ("0 2 * * *", "nightly", "no schedule of five fields"),
+        ("gateway: 10.5.0.1", "gateway: 10.6.0.1", "not in the network's subnet"),
+        ("gateway: 10.5.0.1", "gateway: first", "is not an address"),
+    ] {
+        let found = problems(&EXAMPLE_OF_MISFITS.replacen(from, to, 1));
+        assert!(found.contains(expected), "{to}: {found}");
+    }
+}
+
+const EXAMPLE_OF_MISFITS: &str = r#"
+clusters:
+  - id: a
+    connection: { api_url: "https://a:8006" }
+    capabilities: { live_migration: false }
+    network: { private_subnet: "10.0.0.0/16" }
+    networks: { app: { bridge: vmbr0, subnet: 10.5.0.0/24, gateway: 10.5.0.1 } }
+    storage:
+      replication_targets: [{ target_cluster: b, target_storage: x, schedule: "0 2 * * *", type: async }]
+  - id: b
+    connection: { api_url: "https://b:8006" }
+    network:
+      private_subnet: "10.0.7.0/24"
+      cross_connects: [{ target_cluster: a, type: vpn, latency: 25ms }]
+migration_policies:
+  paths:
+    - { source_cluster: a, target_cluster: b, encryption_required: true, window: { from: "22:00", to: "04:00", zone: UTC } }
+    - { source_cluster: b, target_cluster: a, method: storage-migration }
+"#;

@@ -30,6 +30,11 @@ impl Span {
         Span(Duration::from_secs(seconds))
     }
 
+    /// So many milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Span {
+        Span(Duration::from_millis(milliseconds))
+    }
+
     /// Whole seconds, rounded up: what PVE's timeouts take.
     pub const fn as_secs_ceil(self) -> u64 {
         let seconds = self.0.as_secs();

@@ -1,6 +1,8 @@
 //! Placement held to the design: tables for what is decided, properties for what always holds.
 
 mod cases;
+mod goldens;
+mod letter;
 mod moves;
 mod properties;
 mod rule_table;

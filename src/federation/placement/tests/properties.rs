@@ -122,7 +122,7 @@ fn shuffled(requests: &[Request], seed: u64) -> Vec<Request> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn decisions_and_refusals_agree_with_brute_force((federation, inventory) in any_world(), request in any_request()) {
@@ -204,6 +204,44 @@ proptest! {
         for (count, weight) in counts.iter().zip(weights) {
             let ideal = f64::from(n) * f64::from(weight) / f64::from(total);
             prop_assert!((count - ideal).abs() < 2.0, "{counts:?} for {weights:?}");
+        }
+    }
+
+    #[test]
+    fn n_machines_over_n_equal_clusters_take_one_each(
+        n in 1usize..=4, stem in "[a-z]{1,8}", first in 0u32..1000, seed: u64, spread: bool,
+    ) {
+        let rules = if spread { vec![rule(RuleType::AntiAffinity, Target::Tag, Operator::Must, "db")] } else { vec![] };
+        let (federation, inventory) = world(&NAMES[..n], policy(Objective::Balanced, rules));
+        let numbers = first..first + n as u32;
+        let requests: Vec<Request> = numbers.map(|i| tagged(&format!("{stem}-{i}"), "db")).collect();
+        let placed = place_all(&federation, &inventory, &shuffled(&requests, seed));
+        let mut at: Vec<&str> = placed.iter().map(|(_, cluster)| cluster.as_str()).collect();
+        at.sort_unstable();
+        prop_assert_eq!(at, &NAMES[..n]);
+    }
+
+    /// Ten at once, as core asks: whoever gets the ledger first, everybody gets the same answer.
+    #[test]
+    fn concurrency_gives_the_same_answers_while_nothing_binds(strategy in any_strategy(), n in 1u32..12, seed: u64) {
+        let (federation, inventory) = world(&NAMES, policy(strategy, vec![]));
+        let requests: Vec<Request> = (1..=n).map(|i| vm(&format!("web-{i}"))).collect();
+        let alone: Vec<ClusterName> =
+            requests.iter().map(|one| choose(&federation, &inventory, one, &Ledger::new()).unwrap().cluster).collect();
+        let ledger = std::sync::Mutex::new(Ledger::new());
+        std::thread::scope(|scope| {
+            for request in shuffled(&requests, seed) {
+                let (ledger, federation, inventory) = (&ledger, &federation, &inventory);
+                scope.spawn(move || {
+                    let mut ledger = ledger.lock().unwrap();
+                    let decision = choose(federation, inventory, &request, &ledger).unwrap();
+                    ledger.record(decision.cluster, request);
+                });
+            }
+        });
+        let ledger = ledger.into_inner().unwrap();
+        for (request, expected) in requests.iter().zip(alone) {
+            prop_assert_eq!(ledger.decided(Some(&pool_name()), &request.name), Some(&expected));
         }
     }
 
