@@ -4,6 +4,8 @@
 mod batch;
 #[path = "wrong_input/history.rs"]
 mod history;
+#[path = "wrong_input/pools.rs"]
+mod pools;
 #[path = "wrong_input/yaml.rs"]
 mod yaml;
 
@@ -271,6 +273,18 @@ fn provider_blocks_and_their_clusters() {
 }
 
 #[test]
+fn pools_and_data_sources() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        let workspace = world.workspace(&cli, Path::new(PROVIDER), "app");
+        for rows in [pools::pools(), pools::data()] {
+            Batch::new("provider \"moxxie\" {}\n", &rows).check(&workspace, &["validate", "-json"]);
+        }
+        assert_eq!(world.requests().len(), 0, "validate asks nobody");
+    }
+}
+
+#[test]
 fn federation_files() {
     let cases = yaml::cases(YAML);
     let (mut rows, mut files) = (Vec::new(), BTreeMap::new());
@@ -434,8 +448,10 @@ fn what_only_the_environment_and_the_clusters_know() {
 fn the_tables_are_long_enough() {
     let source = include_str!("wrong_input.rs");
     let rows = source.matches("        row(\"").count() + source.matches("            row(\n").count();
-    let all = rows + yaml::cases(YAML).len() + history::CASES.len();
-    assert!(all >= 60, "{all} mistakes");
+    let of_pools = pools::pools().len() + pools::data().len();
+    let all = rows + of_pools + yaml::cases(YAML).len() + history::CASES.len();
+    println!("wrong configurations: {all}");
+    assert!(all >= 150, "{all} mistakes");
 }
 
 #[test]

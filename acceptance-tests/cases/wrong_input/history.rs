@@ -86,8 +86,8 @@ pub const CASES: &[Case] = &[
         "B11: a migration succeeded without a call",
         &[],
         "migrate vm-100 --from worldstream-prod --to databarn-dr",
-        2,
-        &["nothing was done"],
+        1,
+        &["cluster worldstream-prod has no virtual machine 100"],
     ),
     (
         "missing rules were an exception's text",
