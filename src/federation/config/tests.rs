@@ -267,3 +267,15 @@ migration_policies:
     - { source_cluster: a, target_cluster: b, encryption_required: true, window: { from: "22:00", to: "04:00", zone: UTC } }
     - { source_cluster: b, target_cluster: a, method: storage-migration }
 "#;
+
+/// Found by mutated input: a debug build of the loader overflowed its stack at thirty levels, and that can't be caught.
+#[test]
+fn nesting_is_refused_before_it_can_overflow_the_stack() {
+    let nested = |levels: usize| format!("x-deep: {}1{}\n", "[".repeat(levels), "]".repeat(levels));
+    for levels in [16, 30, 64, 1_000, 100_000] {
+        let found = problems(&nested(levels));
+        assert!(found.contains("depth") || found.contains("limit"), "{levels}: {found}");
+    }
+    let fine = FULL.replacen("clusters:", &format!("{}clusters:", nested(14)), 1);
+    load(&fine).unwrap_or_else(|error| panic!("{error}"));
+}

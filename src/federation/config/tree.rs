@@ -7,6 +7,9 @@ use serde_saphyr::Spanned;
 
 use super::{ConfigError, LARGEST_FILE, Problem};
 
+/// Deepest nesting that is read. The format itself needs nine levels; at thirty a thread of 2 MiB overflows in a debug build.
+const DEEPEST: usize = 16;
+
 /// Line and column, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct At {
@@ -56,6 +59,10 @@ pub(super) fn parse(text: &str) -> Result<Node, ConfigError> {
     let mut options = serde_saphyr::Options::default();
     // "NO" is Norway and "on" is a word; only true and false are truth values.
     options.strict_booleans = true;
+    // Reading goes down a level of the stack with each level of nesting, and an overflow can't be caught.
+    if let Some(budget) = &mut options.budget {
+        budget.max_depth = DEEPEST;
+    }
     let node: Node = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location();
         ConfigError {
