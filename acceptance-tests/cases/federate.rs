@@ -218,6 +218,13 @@ fn tables_are_for_people() {
         .shows("allocate-spread");
     desk.line("federate allocate -p production-pool --cpu 99999 --memory 8GB").code(2).shows("allocate-misuse");
     desk.line("federate allocate -p production-pool --cpu 4 --memory 900TB").code(1).shows("allocate-refused");
+    desk.line("federate allocate -p production-pool --needs supports_ceph --name web-3")
+        .code(0)
+        .says("goes to worldstream-prod");
+    desk.line("federate allocate -p production-pool --needs nested_virtualization")
+        .code(1)
+        .says("nested_virtualization");
+    desk.line("federate allocate -p production-pool --needs wings").code(2).says("supports_ha");
     desk.line("federate allocate -p no-such-pool").code(2).says("there are: development-pool, production-pool");
     assert_eq!(world.writes(), Vec::<String>::new());
 }
@@ -266,6 +273,37 @@ fn a_dark_cluster_an_unset_variable_and_a_wrong_token_are_told_apart() {
     desk.line("federate status").code(2).says("secrets do not belong");
     desk.line("federate status -c nowhere.yaml").code(2).says("nowhere.yaml");
     desk.line("federate stauts").code(2).says("status");
+}
+
+#[test]
+fn a_drain_lists_who_leaves_who_waits_and_whom_nobody_will_move() {
+    let world = SimulatedWorld::three_sites();
+    let drains = YAML.replacen("    tier: primary\n", "    tier: primary\n    draining: true\n", 1).replacen(
+        "    limits: { max_vms: 150",
+        "    automatic_moves: [drain]\n    limits: { max_vms: 150",
+        1,
+    );
+    let desk = Desk::new(&world, &drains);
+    machine(&world);
+    for (vmid, name, pool, device) in
+        [(101, "second", true, false), (102, "gpu", true, true), (103, "legacy", false, false)]
+    {
+        let mut config = vec![("name".to_owned(), name.to_owned()), ("memory".to_owned(), "512".to_owned())];
+        config.extend(device.then(|| ("hostpci0".to_owned(), "0000:01:00.0".to_owned())));
+        let pool = pool.then(|| "production-pool".to_owned());
+        let config = config.into_iter().collect();
+        let guest = simulator::GuestSpec { vmid, node: "ws1".into(), config, pool, running: false };
+        world.cluster("worldstream-prod").create_vm(&guest).expect("a machine made by hand");
+    }
+    world.advance(std::time::Duration::from_secs(15));
+    let said = desk.line("federate status").code(0);
+    let said = said.says("nobody will move: 103 legacy (in no pool of this federation)");
+    let said = said.says("guide-vm moves from worldstream-prod to databarn-dr (worldstream-prod drains)");
+    let said = said.says("second waits to move").says("max_moves_per_apply = 1: first guide-vm");
+    said.says("gpu stays on worldstream-prod, and nobody will move it: it has hostpci0");
+    let value = desk.line("federate status --json").code(0).json();
+    assert_eq!(value["moves"]["production-pool"].as_array().map(Vec::len), Some(3));
+    assert_eq!(world.writes(), Vec::<String>::new());
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn requests(asked: &Allocate) -> Result<Vec<Request>, Wrong> {
         disks: disks.clone(),
         nics: nics.clone(),
         tags: asked.tag.iter().cloned().collect(),
+        needs: asked.needs.iter().copied().collect(),
         ..Request::new(name)
     };
     names(asked).map(|names| names.into_iter().map(request).collect())

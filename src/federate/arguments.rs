@@ -2,6 +2,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use federation::model::Capability;
 use federation::{Bytes, ClusterName, PoolName, Span, Tag, VmName};
 
 const EXIT_CODES: &str = "\
@@ -94,6 +95,9 @@ pub struct Allocate {
     /// Tag of each machine; repeat for more
     #[arg(long, value_name = "TAG")]
     pub tag: Vec<Tag>,
+    /// Ability that the cluster must declare (supports_ha, supports_ceph, nested_virtualization, …); repeat for more
+    #[arg(long, value_name = "ABILITY")]
+    pub needs: Vec<Capability>,
     /// Where it should be: a city, country, cluster or LATITUDE,LONGITUDE
     #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
     pub location: Option<String>,

@@ -63,6 +63,9 @@ fn text(source: &Source, status: &Status, federation: &Federation) -> String {
         .collect();
     said.extend(source.warnings.iter().chain(&status.advice).cloned());
     list(&mut text, "Warnings:", &said);
+    for (pool, moves) in &status.moves {
+        list(&mut text, &format!("Machines of pool {pool} that should leave their clusters:"), moves);
+    }
     text
 }
 
@@ -205,6 +208,7 @@ fn value(source: &Source, status: &Status, federation: &Federation) -> Value {
         "clusters": status.clusters.iter().map(cluster).collect::<serde_json::Map<_, _>>(),
         "pools": federation.pools.iter().map(pool).collect::<serde_json::Map<_, _>>(),
         "operations": status.operations.iter().map(open).collect::<Vec<_>>(),
+        "moves": status.moves,
         "warnings": source.warnings.iter().chain(&status.advice).collect::<Vec<_>>(),
     })
 }

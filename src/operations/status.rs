@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation::model::Enrolled;
-use federation::placement::{ClusterFacts, Health, Inventory, StorageFacts};
+use federation::placement::{ClusterFacts, Health, Inventory, StorageFacts, left_behind};
 use federation::{Bytes, ClusterName, PoolName};
 use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
 use crate::journal::Journal;
+use crate::moves::in_words;
 use crate::site::Site;
 
 /// One cluster.
@@ -59,6 +60,9 @@ pub struct Status {
     pub at: u64,
     /// What is to be said about pools.
     pub advice: Vec<String>,
+    /// Machines that should leave their clusters by their pool's rules: who moves, waits, would or stays, by pool. Intended, so
+    /// no problem.
+    pub moves: BTreeMap<PoolName, Vec<String>>,
     /// Operations on these clusters, each once, by the machine's name.
     pub operations: Vec<Open>,
 }
@@ -123,6 +127,22 @@ impl Fleet {
             status.clusters.insert(name, cluster);
         }
         status.operations = self.open_operations(&member).await;
+        let inventory = status.inventory();
+        for (name, left) in left_behind(&rules.federation, &inventory) {
+            if let Some(cluster) = status.clusters.get_mut(&name) {
+                cluster.warnings.push(format!("it drains, and nobody will move: {}", left.join(", ")));
+            }
+        }
+        for (name, pool) in &rules.federation.pools {
+            let asked = pools.is_none_or(|pools| pools.contains(name));
+            if !asked || !pool.clusters.iter().any(|cluster| status.clusters.contains_key(cluster)) {
+                continue;
+            }
+            let moves = self.moves(&rules, Some(&inventory), name).await;
+            if !moves.is_empty() {
+                status.moves.insert(name.clone(), in_words(&moves));
+            }
+        }
         for problem in
             status.enrolled.problems.iter().filter(|problem| pools.is_none_or(|pools| pools.contains(&problem.pool)))
         {

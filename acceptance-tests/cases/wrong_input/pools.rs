@@ -130,6 +130,12 @@ pub fn data() -> Vec<Row> {
             &["needs a network or a bridge"],
         ),
         row(
+            "an ability that is none",
+            placement("requests = { a = { needs = [\"wings\"] } }"),
+            "requests",
+            &["supports_ceph"],
+        ),
+        row(
             "two requests for one",
             placement("requests = { a = {}, b = { name = \"a\" } }"),
             "requests",

@@ -76,7 +76,7 @@ fn answer(
         ("pools", config.attr("pools").clone()),
         ("clusters", Value::map(clusters)),
         ("inventory", snapshot.write()?.into()),
-        ("advice", Value::list(status.advice.iter())),
+        ("advice", Value::list(status.advice.iter().chain(status.moves.values().flatten()))),
         ("generated_at", status.generated_at().into()),
     ]))
 }

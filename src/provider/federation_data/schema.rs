@@ -54,7 +54,10 @@ pub(crate) fn schema() -> Schema {
             ),
             Attribute::new("advice", Type::list(Type::String))
                 .computed()
-                .describe("What is to be said about pools: records that are missing or damaged, and differing policies."),
+                .describe(
+                    "What is to be said about pools: records that are missing or damaged, differing policies, and machines that \
+                     should leave their clusters by their pool's rules, with who waits and whom nobody will move.",
+                ),
             Attribute::string("generated_at")
                 .computed()
                 .describe("When, RFC 3339, by the clusters' clock; null where none answers."),

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use federation::model::Policy;
+use federation::model::{Capability, Policy};
 use federation::placement::{Explanation, Inventory, Ledger, ReasonClass, Request, choose, choose_all};
 use federation::{ClusterName, Federation, PoolName};
 use protocol::{AttributePath, Diagnostics, Value};
@@ -29,12 +29,20 @@ pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
             diagnostic.path = Some(path);
             diagnostic
         }));
+        for error in needs(request).filter_map(|text| text.parse::<Capability>().err()) {
+            let at = AttributePath::new("requests").key(key.as_str()).attribute("needs");
+            diags.error_at(at, "Invalid needs", error.to_string());
+        }
         let Some(name) = text(&value, "name") else { continue };
         if let Some(other) = names.insert(name.clone(), key) {
             let at = AttributePath::new("requests").key(key.as_str());
             diags.error_at(at, "Two requests for one machine", format!("{other} and {key} are both called {name}."));
         }
     }
+}
+
+fn needs(request: &Value) -> impl Iterator<Item = &str> {
+    request.attr("needs").as_list().into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// The inline parts as a pool's configuration. Without clusters a weight may be for any.
@@ -148,7 +156,8 @@ fn asked(config: &Value, pool: &PoolName, inventory: &Inventory, diags: &mut Dia
     for (key, request) in config.attr("requests").as_map().into_iter().flatten() {
         let value = machine(config, key, request);
         match model::request(&value, request.attr("cluster").as_str(), None) {
-            Ok(asked) => {
+            Ok(mut asked) => {
+                asked.needs = needs(request).filter_map(|text| text.parse().ok()).collect();
                 let former = request.attr("former_names").as_list().into_iter().flatten().filter_map(Value::as_str);
                 let names: Vec<&str> = std::iter::once(asked.name.as_str()).chain(former).collect();
                 let at = names.iter().find_map(|name| found(inventory, pool, name));

@@ -35,6 +35,10 @@ pub(crate) fn schema() -> Schema {
         Attribute::nested("disks", NestingMode::Map, disk).optional().describe("Disks by slot."),
         Attribute::nested("network_devices", NestingMode::Map, nic).optional().describe("Network devices by slot."),
         Attribute::new("tags", Type::set(Type::String)).optional().describe("Tags, which rules may be about."),
+        Attribute::new("needs", Type::set(Type::String)).optional().describe(
+            "Abilities that the cluster must declare: `supports_ha`, `supports_ceph`, `backup_enabled`, `live_migration`, \
+             `nested_virtualization`.",
+        ),
     ];
     let placed = vec![
         Attribute::string("cluster").computed().describe("The cluster."),

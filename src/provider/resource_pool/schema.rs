@@ -34,13 +34,19 @@ pub(crate) fn schema() -> Schema {
                 .optional()
                 .describe("How machines are placed. Where not set, the federation file's policy of that pool, else `balanced`."),
             Attribute::new("automatic_moves", Type::set(Type::String)).optional().computed().describe(
-                "Moves that may happen without a machine's own configuration asking for it (none): `drain`, `violations`, \
-                 `improve`.",
+                "Moves that may happen without a machine's own configuration asking for it (none): `drain` (off a cluster that \
+                 drains), `violations` (off one that breaks a residence rule: membership, `must`, `must_not`; never for \
+                 capacity, darkness or spread), `improve` (to one that is better by more than a margin and the cost of \
+                 moving). Without, it is advice: a warning says what would move. Nothing moves off a cluster that doesn't \
+                 answer, outside of the migration path's window, or against a machine's own `cluster`.",
             ),
             Attribute::number("max_moves_per_apply")
                 .optional()
                 .computed()
-                .describe("Most such moves in one apply (1)."),
+                .describe(
+                    "Most such moves in one apply (1). They form one queue of the pool by name, whatever configuration \
+                     manages a machine: one that is pinned, or that nobody manages, keeps its place in it.",
+                ),
             Attribute::string("id").computed().describe("The name."),
         ],
     )
