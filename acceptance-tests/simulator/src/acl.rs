@@ -54,6 +54,8 @@ pub(crate) struct Rule {
     /// User or token id.
     pub(crate) subject: String,
     pub(crate) privileges: BTreeSet<String>,
+    /// The role it was granted as.
+    pub(crate) role: String,
     pub(crate) propagate: bool,
 }
 
@@ -83,6 +85,7 @@ impl Access {
             path: normal(&spec.path),
             subject: subject.to_owned(),
             privileges,
+            role: spec.role.clone().unwrap_or_else(|| "Custom".to_owned()),
             propagate: spec.propagate,
         });
         Ok(())

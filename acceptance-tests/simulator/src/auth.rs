@@ -93,6 +93,20 @@ pub(crate) fn ticket(call: &mut Call<'_>) -> Answer {
     Ok(data.into())
 }
 
+/// `GET /access/acl`: only paths where the caller may change rights.
+pub(crate) fn acl(call: &mut Call<'_>) -> Answer {
+    let rules = call.c().access.acl.iter();
+    let rules = rules.filter(|rule| call.may(&rule.path, &["Permissions.Modify"]));
+    let entry = |rule: &crate::acl::Rule| {
+        let kind = if rule.subject.contains('!') { "token" } else { "user" };
+        json!({
+            "path": rule.path, "ugid": rule.subject, "type": kind, "roleid": rule.role,
+            "propagate": i32::from(rule.propagate),
+        })
+    };
+    Ok(json!(rules.map(entry).collect::<Vec<_>>()).into())
+}
+
 /// `GET /access/permissions`
 pub(crate) fn permissions(call: &mut Call<'_>) -> Answer {
     let whose = match call.get("userid") {

@@ -87,6 +87,7 @@ fn cluster(
                 memory: size(&facts.memory)?,
                 address: facts.address.clone().unwrap_or_else(|| format!("10.0.0.{}", 10 + place)),
                 bridges: facts.bridges.clone(),
+                cpu_flags: CPU_FLAGS.to_owned(),
                 online: true,
                 back_at: None,
                 since: now - 86_400_000,
@@ -127,6 +128,10 @@ fn cluster(
         access,
         options: spec.options.clone(),
         ha: BTreeMap::new(),
+        ha_rules: BTreeMap::new(),
+        ha_groups: BTreeMap::new(),
+        jobs: Vec::new(),
+        replicated: BTreeMap::new(),
         tasks: Vec::new(),
         next_tick: now + STATD,
         ca_fingerprint: authority.fingerprint(),
@@ -134,6 +139,10 @@ fn cluster(
     };
     Ok((cluster, leaves))
 }
+
+/// What processors since about 2010 can do: enough for x86-64-v2-AES.
+const CPU_FLAGS: &str = "fpu tsc msr pae cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm pni \
+                         ssse3 cx16 sse4_1 sse4_2 popcnt aes lahf_lm";
 
 fn add_user(access: &mut Access, cluster: &str, user: &UserSpec, spec: &ClusterSpec, seed: u64) -> Result<()> {
     if !user.id.contains('@') {

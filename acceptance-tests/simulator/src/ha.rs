@@ -12,6 +12,8 @@ pub(crate) struct HaResource {
     pub(crate) comment: Option<String>,
     pub(crate) max_restart: i64,
     pub(crate) max_relocate: i64,
+    /// Its group (PVE 8).
+    pub(crate) group: Option<String>,
     /// A stop request's force deadline.
     pub(crate) stop_by: Option<Millis>,
 }
@@ -40,6 +42,9 @@ fn entry(c: &crate::state::Cluster, sid: &str, resource: &HaResource) -> Value {
     });
     if let Some(comment) = &resource.comment {
         out["comment"] = json!(comment);
+    }
+    if let Some(group) = &resource.group {
+        out["group"] = json!(group);
     }
     out
 }
@@ -77,7 +82,12 @@ pub(crate) fn create(call: &mut Call<'_>) -> Answer {
     if vmid_of(&sid).is_none_or(|vmid| !call.c().vms.contains_key(&vmid)) {
         return Err(ApiError::die(format!("resource '{sid}' does not exist in cluster")));
     }
+    let group = call.get("group").map(str::to_owned);
+    if let Some(missing) = group.as_ref().filter(|group| !call.c().ha_groups.contains_key(*group)) {
+        return Err(ApiError::die(format!("create resource failed: no such group '{missing}'")));
+    }
     let resource = HaResource {
+        group,
         state: normal(call.get("state").unwrap_or("started")),
         comment: call.get("comment").map(str::to_owned),
         max_restart: call.number("max_restart").unwrap_or(1),
@@ -121,6 +131,9 @@ pub(crate) fn remove(call: &mut Call<'_>) -> Answer {
     let sid = sid(call);
     if call.cm().ha.remove(&sid).is_none() {
         return Err(ApiError::die(format!("cannot delete service '{sid}', not HA managed!")));
+    }
+    if call.c().is_9() && call.get("purge").is_none_or(|flag| flag == "1") {
+        crate::ha_rules::purge(call.cm(), &sid);
     }
     Ok(Value::Null.into())
 }
@@ -167,8 +180,11 @@ pub(crate) fn round(st: &mut State, cluster: &str) {
             ("stopped" | "disabled", Power::Running) => {
                 // HA asks politely and kills at the deadline, a minute by default (§16).
                 let by = *resource.stop_by.get_or_insert(now + 60_000);
-                if !vm.ignores_shutdown || now >= by {
-                    kill.push(vm.vmid);
+                let asked = by - 60_000;
+                let obeyed = !vm.ignores_shutdown
+                    && now - asked >= i64::try_from(vm.shutdown_ms.saturating_sub(3_000)).unwrap_or(i64::MAX);
+                if obeyed || now >= by {
+                    kill.push((vm.vmid, !obeyed));
                 }
             }
             _ => {}
@@ -182,7 +198,10 @@ pub(crate) fn round(st: &mut State, cluster: &str) {
             work,
         );
     }
-    for vmid in kill {
+    for (vmid, hard) in kill {
         st.power_off(cluster, vmid);
+        if hard && let Some(vm) = st.cluster_mut(cluster).vms.get_mut(&vmid) {
+            vm.hard_stops += 1;
+        }
     }
 }

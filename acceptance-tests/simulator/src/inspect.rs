@@ -248,6 +248,108 @@ impl ClusterHandle {
         }
     }
 
+    /// How long the guest takes to shut down; three seconds where nothing is said.
+    pub fn set_shutdown_time(&self, vmid: u32, time: std::time::Duration) {
+        if let Some(vm) = self.lock().cluster_mut(&self.name).vms.get_mut(&vmid) {
+            vm.shutdown_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        }
+    }
+
+    /// Adds a backup of all guests, or of a pool's, to the schedule; it runs after `within`, and each day after.
+    pub fn schedule_backup(&self, id: &str, pool: Option<&str>, storage: &str, within: std::time::Duration) {
+        let mut st = self.lock();
+        let next_run = st.now() + i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
+        st.cluster_mut(&self.name).jobs.push(crate::jobs::Job {
+            id: id.to_owned(),
+            enabled: true,
+            next_run,
+            storage: storage.to_owned(),
+            node: None,
+            pool: pool.map(str::to_owned),
+            vmids: Vec::new(),
+        });
+    }
+
+    /// Adds a rule to which nodes a guest goes: an HA group where there are groups (PVE 8), else a rule. `vmid`: a guest that
+    /// HA manages and that it names.
+    pub fn add_ha_rule(&self, name: &str, nodes: &str, vmid: Option<u32>) {
+        let mut st = self.lock();
+        let c = st.cluster_mut(&self.name);
+        let resources: Vec<String> = vmid.iter().map(|vmid| format!("vm:{vmid}")).collect();
+        if c.is_9() {
+            let kind = "node-affinity".to_owned();
+            let rule = crate::ha_rules::HaRule { kind, resources, nodes: Some(nodes.to_owned()), affinity: None };
+            c.ha_rules.insert(name.to_owned(), rule);
+            return;
+        }
+        c.ha_groups.insert(name.to_owned(), nodes.to_owned());
+        for sid in resources {
+            if let Some(resource) = c.ha.get_mut(&sid) {
+                resource.group = Some(name.to_owned());
+            }
+        }
+    }
+
+    /// The rules, or the group, that name a guest.
+    pub fn ha_rules_of(&self, vmid: u32) -> Vec<String> {
+        let st = self.lock();
+        let c = st.cluster(&self.name);
+        let sid = format!("vm:{vmid}");
+        let rules = c.ha_rules.iter().filter(|(_, rule)| rule.resources.contains(&sid)).map(|(name, _)| name.clone());
+        rules.chain(c.ha.get(&sid).and_then(|resource| resource.group.clone())).collect()
+    }
+
+    /// Gives a guest a replication job to another node.
+    pub fn replicate(&self, vmid: u32, target: &str) {
+        self.lock().cluster_mut(&self.name).replicated.insert(vmid, target.to_owned());
+    }
+
+    /// What a node's processors can do, as `/proc/cpuinfo` names it.
+    pub fn set_cpu_flags(&self, node: &str, flags: &str) {
+        if let Some(node) = self.lock().cluster_mut(&self.name).nodes.get_mut(node) {
+            node.cpu_flags = flags.to_owned();
+        }
+    }
+
+    /// Grants a role on a path.
+    ///
+    /// # Errors
+    /// For a role that PVE doesn't have.
+    pub fn grant(&self, subject: &str, path: &str, role: &str) -> Result<()> {
+        let mut st = self.lock();
+        let c = st.cluster_mut(&self.name);
+        let spec = crate::world::AclSpec {
+            path: path.to_owned(),
+            role: Some(role.to_owned()),
+            privileges: Vec::new(),
+            propagate: true,
+        };
+        c.access.grant(subject, &spec, c.profile)
+    }
+
+    /// Takes all rights on a path from a subject.
+    pub fn revoke(&self, subject: &str, path: &str) {
+        self.lock()
+            .cluster_mut(&self.name)
+            .access
+            .acl
+            .retain(|rule| (rule.subject.as_str(), rule.path.as_str()) != (subject, path));
+    }
+
+    /// Kinds of the tasks that concern a guest, oldest first.
+    pub fn tasks_of(&self, vmid: u32) -> Vec<String> {
+        let st = self.lock();
+        let id = vmid.to_string();
+        st.cluster(&self.name).tasks.iter().filter(|task| task.id == id).map(|task| task.kind.clone()).collect()
+    }
+
+    /// Log of the newest task of a kind.
+    pub fn newest_log(&self, kind: &str) -> Vec<String> {
+        let st = self.lock();
+        let newest = st.cluster(&self.name).tasks.iter().rfind(|task| task.kind == kind);
+        newest.map(|task| task.log.clone()).unwrap_or_default()
+    }
+
     /// Switches a node.
     pub fn power_node(&self, node: &str, power: NodePower) {
         let mut st = self.lock();
@@ -315,6 +417,7 @@ impl ClusterHandle {
                     comment: None,
                     max_restart: 1,
                     max_relocate: 1,
+                    group: None,
                     stop_by: None,
                 };
                 ha.insert(sid, resource);

@@ -214,7 +214,15 @@ pub(crate) fn set_options(call: &mut Call<'_>) -> Answer {
     Ok(Value::Null.into())
 }
 
-/// Lists the simulator has nothing in: backup jobs, replication, containers, HA rules, firewall rules.
+/// `GET /cluster/replication`
+pub(crate) fn replication(call: &mut Call<'_>) -> Answer {
+    let jobs = call.c().replicated.iter();
+    let jobs = jobs.filter(|(vmid, _)| call.may(&format!("/vms/{vmid}"), &["VM.Audit"]));
+    let entry = |(vmid, target): (&u32, &String)| json!({ "id": format!("{vmid}-0"), "type": "local", "guest": vmid, "jobnum": 0, "target": target, "schedule": "*/15" });
+    Ok(json!(jobs.map(entry).collect::<Vec<_>>()).into())
+}
+
+/// Lists the simulator has nothing in: replication of a node, containers, firewall rules.
 pub(crate) fn empty(_call: &mut Call<'_>) -> Answer {
     Ok(json!([]).into())
 }
@@ -246,7 +254,7 @@ pub(crate) fn node_status(call: &mut Call<'_>) -> Answer {
     Ok(json!({
         "cpu": cpu_used(c, &name), "wait": 0, "idle": 0,
         "cpuinfo": {"cpus": node.cpus, "sockets": 1, "cores": node.cpus.div_ceil(2), "model": "Simulated x86-64",
-            "mhz": "2900.000", "hvm": "1", "flags": "sse4_2 popcnt aes", "user_hz": 100},
+            "mhz": "2900.000", "hvm": "1", "flags": node.cpu_flags, "user_hz": 100},
         "loadavg": ["0.10", "0.10", "0.10"],
         "memory": {"total": node.memory, "used": used, "free": node.memory - used, "available": node.memory - used},
         "rootfs": {"total": 96u64 << 30, "used": 8u64 << 30, "free": 88u64 << 30, "avail": 88u64 << 30},

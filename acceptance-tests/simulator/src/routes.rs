@@ -1,7 +1,7 @@
 //! Which handler answers which call of the table.
 
 use crate::http::Handler;
-use crate::{auth, backup, content, ha, pools, qemu, reads, tasks};
+use crate::{auth, backup, content, ha, ha_rules, jobs, pools, qemu, reads, tasks};
 
 /// The handler of a method and a path template.
 pub(crate) fn handler(method: &str, path: &str) -> Option<Handler> {
@@ -27,7 +27,13 @@ pub(crate) fn handler(method: &str, path: &str) -> Option<Handler> {
         ("GET", "/cluster/options") => reads::options,
         ("PUT", "/cluster/options") => reads::set_options,
         ("GET", "/cluster/tasks") => tasks::recent,
-        ("GET", "/cluster/backup" | "/cluster/replication" | "/cluster/ha/rules") => reads::empty,
+        ("GET", "/access/acl") => auth::acl,
+        ("GET", "/cluster/backup") => jobs::list,
+        ("GET", "/cluster/replication") => reads::replication,
+        ("GET", "/cluster/ha/rules") => ha_rules::list,
+        ("GET", "/cluster/ha/rules/{rule}") => ha_rules::one,
+        ("PUT", "/cluster/ha/rules/{rule}") => ha_rules::update,
+        ("GET", "/cluster/ha/groups") => ha_rules::groups,
         ("GET", "/cluster/ha/resources") => ha::list,
         ("POST", "/cluster/ha/resources") => ha::create,
         ("GET", "/cluster/ha/resources/{sid}") => ha::one,

@@ -53,6 +53,8 @@ pub struct VmSnapshot {
     pub disks: Vec<DiskSnapshot>,
     /// SHA-1 of the configuration.
     pub digest: String,
+    /// How often it was stopped without having shut down.
+    pub hard_stops: u32,
 }
 
 /// A volume in a store.
@@ -134,6 +136,7 @@ pub(crate) fn snapshot(st: &State, cluster: &str, vmid: u32) -> Option<VmSnapsho
         pool: c.pool_of(vmid).map(str::to_owned),
         disks,
         digest: vm.digest(),
+        hard_stops: vm.hard_stops,
     })
 }
 

@@ -51,6 +51,12 @@ pub(crate) struct Cluster {
     pub(crate) access: Access,
     pub(crate) options: BTreeMap<String, serde_json::Value>,
     pub(crate) ha: BTreeMap<String, HaResource>,
+    pub(crate) ha_rules: BTreeMap<String, crate::ha_rules::HaRule>,
+    /// Nodes by HA group, where there are groups (PVE 8).
+    pub(crate) ha_groups: BTreeMap<String, String>,
+    pub(crate) jobs: Vec<crate::jobs::Job>,
+    /// Guests with a replication job.
+    pub(crate) replicated: BTreeMap<u32, String>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) next_tick: Millis,
     pub(crate) ca_fingerprint: String,
@@ -62,6 +68,8 @@ pub(crate) struct Node {
     pub(crate) memory: u64,
     pub(crate) address: String,
     pub(crate) bridges: Vec<crate::world::BridgeSpec>,
+    /// As `/proc/cpuinfo` names them.
+    pub(crate) cpu_flags: String,
     pub(crate) online: bool,
     /// A rebooting node comes back by itself.
     pub(crate) back_at: Option<Millis>,
@@ -123,6 +131,10 @@ pub(crate) struct Vm {
     pub(crate) pid: u32,
     /// A shutdown asked for while the agent or ACPI is ignored never comes.
     pub(crate) ignores_shutdown: bool,
+    /// How long it takes to shut down.
+    pub(crate) shutdown_ms: u64,
+    /// How often it was stopped without having shut down.
+    pub(crate) hard_stops: u32,
 }
 
 impl Vm {
@@ -139,6 +151,8 @@ impl Vm {
             seen: None,
             pid: 0,
             ignores_shutdown: false,
+            shutdown_ms: 3_000,
+            hard_stops: 0,
         }
     }
 
@@ -258,6 +272,7 @@ impl State {
                 Due::Tick(cluster) => self.tick(&cluster),
                 Due::Back(cluster, node) => self.node_back(&cluster, &node),
                 Due::Task(cluster, index) => self.step_task(&cluster, index),
+                Due::Job(cluster, index) => crate::jobs::run(self, &cluster, index),
             }
         }
         self.clock.set(target);
@@ -276,6 +291,9 @@ impl State {
                 if let Some(at) = facts.back_at {
                     offer(at, Due::Back(name.clone(), node.clone()));
                 }
+            }
+            for (index, job) in cluster.jobs.iter().enumerate().filter(|(_, job)| job.enabled) {
+                offer(job.next_run, Due::Job(name.clone(), index));
             }
             for (index, task) in cluster.tasks.iter().enumerate() {
                 if task.is_running() {
@@ -305,6 +323,7 @@ enum Due {
     Tick(String),
     Back(String, String),
     Task(String, usize),
+    Job(String, usize),
 }
 
 impl Cluster {

@@ -90,6 +90,30 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
     .into())
 }
 
+/// The work of a scheduled backup of several guests.
+pub(crate) fn scheduled(auth: Auth, node: &str, storage: &str, vmids: &[u32]) -> Box<dyn Work> {
+    let list = vmids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    Box::new(Vzdump {
+        auth,
+        node: node.to_owned(),
+        single: false,
+        storage: storage.to_owned(),
+        mode: "snapshot".to_owned(),
+        extension: ".zst",
+        remove: true,
+        keep: None,
+        protected: false,
+        notes: String::new(),
+        lockwait: 180,
+        command: format!("vzdump {list} --quiet 1 --mode snapshot --storage {storage}"),
+        queue: vmids.iter().rev().copied().collect(),
+        phase: Phase::Start,
+        waiting_since: None,
+        running: None,
+        failed: false,
+    })
+}
+
 fn command_line(call: &Call<'_>) -> String {
     let vmids = call.get("vmid").unwrap_or_default().replace([',', ';'], " ");
     let rest = call.params.iter().filter(|(key, _)| !["vmid", "node"].contains(&key.as_str()));

@@ -8,9 +8,6 @@ use crate::qemu::{config, drives, is_net};
 use crate::state::{Cluster, Power, State};
 use crate::tasks::{At, Once, Outcome, Step, Work};
 
-/// Seconds a guest takes to shut down when it obeys.
-const SHUTDOWN_MS: u64 = 3_000;
-
 /// The work of a qmstart.
 pub(crate) fn start_work(node: &str, vmid: u32) -> Box<dyn Work> {
     let node = node.to_owned();
@@ -171,15 +168,19 @@ impl Work for Shutdown {
         if vm.power == Power::Stopped {
             return if self.reboot { Step::error(format!("VM {} not running", self.vmid)) } else { Step::ok() };
         }
-        let obeys = !vm.ignores_shutdown;
+        let (obeys, takes) = (!vm.ignores_shutdown, vm.shutdown_ms);
         if !self.waited {
             self.waited = true;
-            return Step::wait_ms(if obeys { SHUTDOWN_MS.min(self.timeout_ms) } else { self.timeout_ms });
+            return Step::wait_ms(if obeys { takes.min(self.timeout_ms) } else { self.timeout_ms });
         }
-        if !self.force && (!obeys || self.timeout_ms < SHUTDOWN_MS) {
+        let hard = !obeys || self.timeout_ms < takes;
+        if !self.force && hard {
             return Step::error("VM quit/powerdown failed - got timeout");
         }
         st.power_off(&cluster, self.vmid);
+        if hard && let Some(vm) = st.cluster_mut(&cluster).vms.get_mut(&self.vmid) {
+            vm.hard_stops += 1;
+        }
         if self.reboot {
             return match start(st, at, &cluster, &self.node, self.vmid) {
                 Ok(()) => Step::ok(),
