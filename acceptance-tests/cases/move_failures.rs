@@ -1,6 +1,8 @@
 //! What goes wrong in a move without anybody killing it: each step fails in turn, and people and nodes get in between. The
 //! tests are named after the list that ends the operations review.
 mod moving;
+#[path = "moving/surroundings.rs"]
+mod surroundings;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -628,7 +630,7 @@ fn kill_after_live_then_target_dark() {
 }
 
 #[test]
-fn another_copy_with_the_same_uuid_while_the_site_is_dark() {
+fn dr_copy_with_same_uuid_while_the_site_is_dark() {
     let scene = Scene::new();
     wanted_on(&scene.workspace, TO, FROM);
     let mut config = scene.before.config.clone();

@@ -142,7 +142,7 @@ pub struct Migrate {
     #[arg(long, value_name = "SPAN")]
     pub max_downtime: Option<Span>,
     /// What the move may leave behind; repeat for more
-    #[arg(long, value_name = "WHAT", value_parser = ["snapshots", "excluded-disks", "unused-disks", "pending-changes"])]
+    #[arg(long, value_name = "WHAT", value_parser = federation::migration::ACCEPTED_LOSSES)]
     pub accept_loss: Vec<String>,
     /// VMID on the target; the same as here where it is free
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=999_999_999))]

@@ -299,6 +299,13 @@ impl ClusterHandle {
         rules.chain(c.ha.get(&sid).and_then(|resource| resource.group.clone())).collect()
     }
 
+    /// Edits every pool's comment, as a person would in the GUI.
+    pub fn edit_pool_comments(&self, edit: impl Fn(&str) -> String) {
+        for pool in self.lock().cluster_mut(&self.name).pools.values_mut() {
+            pool.comment = edit(&pool.comment);
+        }
+    }
+
     /// Gives a guest a replication job to another node.
     pub fn replicate(&self, vmid: u32, target: &str) {
         self.lock().cluster_mut(&self.name).replicated.insert(vmid, target.to_owned());

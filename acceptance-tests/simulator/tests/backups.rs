@@ -386,3 +386,24 @@ async fn a_full_storage() {
     assert_eq!((vm.status.as_str(), vm.lock), ("stopped", None));
     assert!(sim.litter().is_empty(), "{:?}", sim.litter());
 }
+
+/// pve-behaviour.md §6: a scheduled job is one task on each node that has guests of it, and holds the node's lock for all.
+#[tokio::test]
+async fn a_scheduled_job_holds_its_node() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    for (vmid, node) in [(100, "ws1"), (101, "ws1"), (102, "ws2")] {
+        prod.create_vm(&guest(vmid, node, "ceph-pool", None, true)).expect("a guest");
+    }
+    prod.schedule_backup("nightly", None, "transfer", std::time::Duration::from_secs(60));
+    let api = Api::new(&prod, Some("platform"));
+    let jobs = api.get("/cluster/backup").await.data();
+    assert_eq!((&jobs[0]["id"], &jobs[0]["all"]), (&"nightly".into(), &1.into()));
+    let next = jobs[0]["next-run"].as_i64().expect("a time");
+    sim.advance(std::time::Duration::from_secs(61));
+    assert!(!prod.newest_log("vzdump").is_empty(), "it runs");
+    let mine = api.post("/nodes/ws1/vzdump", &[("vmid", "100"), ("storage", "transfer"), ("lockwait", "1")]).await;
+    api.wait(&mine).await;
+    assert!(api.log(&mine).await[0].contains("trying to get global lock"));
+    assert_eq!(api.get("/cluster/backup").await.data()[0]["next-run"].as_i64(), Some(next + 86_400));
+}

@@ -149,6 +149,53 @@ async fn ha_acts_later() {
         .refused(500, "resource 'vm:999' does not exist in cluster");
 }
 
+/// pve-behaviour.md §10.4, §16.4: rules (9) and groups (8) name resources; one that is deleted goes from them, a rule that
+/// names nobody then goes too, and `purge=0` leaves rules alone.
+#[tokio::test]
+async fn ha_rules_follow_their_resources() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    prod.set_ha(100, Some("started"));
+    prod.add_ha_rule("alone", "ws1", Some(100));
+    prod.add_ha_rule("empty", "ws2", None);
+    let api = Api::new(&prod, Some("platform"));
+    let rules = "/cluster/ha/rules";
+    assert_eq!(api.get(rules).await.data()[0]["resources"], "vm:100");
+    api.get("/cluster/ha/groups").await.refused(500, "cannot list ha groups: ha groups have been migrated to rules");
+    let joined = api.put(&format!("{rules}/empty"), &[("type", "node-affinity"), ("resources", "vm:100")]).await;
+    assert_eq!(joined.status, 200, "{joined:?}");
+    assert_eq!(prod.ha_rules_of(100), ["alone", "empty"]);
+    assert_eq!(api.delete("/cluster/ha/resources/vm:100?purge=0").await.status, 200);
+    assert_eq!(prod.ha_rules_of(100), ["alone", "empty"]);
+    prod.set_ha(100, Some("started"));
+    assert_eq!(api.delete("/cluster/ha/resources/vm:100").await.status, 200);
+    assert_eq!(api.get(rules).await.data(), serde_json::json!([]));
+    let small = Api::new(&prod, Some("app"));
+    assert_eq!(small.put(&format!("{rules}/empty"), &[("type", "node-affinity")]).await.status, 403);
+}
+
+/// A guest that takes longer than HA's minute is killed by it, and isn't by a shutdown with time enough (§16.4).
+#[tokio::test]
+async fn a_slow_guest_needs_its_time() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    prod.set_shutdown_time(100, Duration::from_secs(300));
+    let api = Api::new(&prod, Some("platform"));
+    let path = format!("{ONE}/status/shutdown");
+    let late = api.post(&path, &[("timeout", "60")]).await;
+    assert_eq!(api.wait(&late).await, "VM quit/powerdown failed - got timeout");
+    let enough = api.post(&path, &[("timeout", "600")]).await;
+    assert_eq!(api.wait(&enough).await, "OK");
+    assert_eq!(prod.vm(100).expect("there").hard_stops, 0);
+    prod.start(100).expect("a start");
+    prod.set_ha(100, Some("stopped"));
+    sim.advance(Duration::from_secs(90));
+    let vm = prod.vm(100).expect("there");
+    assert_eq!((vm.running, vm.hard_stops), (false, 1));
+}
+
 /// pve-behaviour.md §16.7: a booting node clears backup locks, not of templates, and starts what has onboot.
 #[tokio::test]
 async fn a_boot_clears_backup_locks() {

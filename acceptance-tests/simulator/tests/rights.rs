@@ -142,3 +142,15 @@ async fn bridges_need_a_right() {
         .await
         .refused(403, "Permission check failed (pool 'nope' does not exist)");
 }
+
+/// `/access/acl` shows the grants on paths where one may change rights (pve-behaviour.md §1).
+#[tokio::test]
+async fn grants_are_shown_to_those_who_may_change_them() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.grant("app@pve", "/vms/100", "PVEVMUser").expect("a role");
+    let listed = Api::new(&prod, Some("platform")).get("/access/acl").await.data();
+    let listed = listed.as_array().expect("a list");
+    assert!(listed.iter().any(|entry| entry["path"] == "/vms/100" && entry["roleid"] == "PVEVMUser"), "{listed:?}");
+    assert_eq!(Api::new(&prod, Some("app")).get("/access/acl").await.data(), serde_json::json!([]));
+}

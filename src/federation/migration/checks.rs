@@ -6,6 +6,10 @@ use crate::model::Method;
 pub const PRE_MIGRATION_CHECKS: [&str; 4] =
     ["verify_network_connectivity", "check_storage_compatibility", "validate_vm_configuration", "ensure_backup_exists"];
 
+/// What a move may drop, where the user names it (`accept_loss`).
+pub const ACCEPTED_LOSSES: [&str; 6] =
+    ["snapshots", "excluded-disks", "unused-disks", "pending-changes", "ha", "ha-rules"];
+
 /// Where a check looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -89,6 +93,20 @@ pub const PREFLIGHT: &[Check] = &[
     check("vmid_free", Side::Target, true, CONFIG, ALL, "is the vmid free"),
     check("rights", Side::Both, true, None, ALL, "has the token every right the steps need, by /access/permissions"),
     check("ha_attached", Side::Source, true, CONFIG, ALL, "can HA be set aside, where it manages the machine"),
+    check(
+        "ha_target",
+        Side::Target,
+        true,
+        CONFIG,
+        ALL,
+        "can HA manage it there, where it does here, or is that accepted",
+    ),
+    check("ha_rules", Side::Target, true, CONFIG, ALL, "are its HA groups or rules there, or is their loss accepted"),
+    check("replication", Side::Source, true, CONFIG, ALL, "is no replication job in the way of removing the source"),
+    check("cpu_flags", Side::Target, true, CONFIG, ALL, "has the node's processor what the machine's CPU type needs"),
+    check("notes_fit", Side::Source, true, CONFIG, ALL, "fits what the move writes into the machine's notes"),
+    check("acl_entries", Side::Source, false, None, ALL, "are there access rules for its vmid, which stay behind"),
+    check("backup_coverage", Side::Target, false, BACKUP, ALL, "is it in a backup job there, where it is in one here"),
     check("bandwidth_limit", Side::Both, false, NETWORK, ALL, "can the token set the rate limit that is asked for"),
     check("max_downtime", Side::Both, true, None, ALL, "is the predicted downtime within max_downtime"),
     check(

@@ -10,7 +10,7 @@ mod step;
 mod transition;
 
 pub use crate::model::Method;
-pub use checks::{Check, PRE_MIGRATION_CHECKS, PREFLIGHT, Side, checks_for};
+pub use checks::{ACCEPTED_LOSSES, Check, PRE_MIGRATION_CHECKS, PREFLIGHT, Side, checks_for};
 pub use step::{STEPS, Step, StepInfo, steps_of_a_move};
 pub use transition::{AfterFailure, Found, Way, after_failure, following, following_unwell, resume};
 

@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use proxmox::{Error, Params, VmConfig};
 
+use super::beside::ha_carried;
 use super::{Move, archive};
 use crate::failure::Failure;
 use crate::guest::rfc3339;
@@ -45,21 +46,31 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// Puts the target under HA as the source was. Its rules and groups are the source cluster's own and are not carried.
-    pub(super) async fn manage_by_ha(&mut self, to: &Place, state: &str) {
-        let made = match self.target.client.ha_resource(to.vmid).await {
-            Ok(Some(_)) => return,
-            Ok(None) => self.target.client.create_ha_resource(to.vmid, Params::new().set("state", state)).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = made {
+    /// Puts the target under HA as the source was, in the groups and rules of the same names. What preflight listed as skipped
+    /// and the user accepted stays skipped.
+    async fn manage_by_ha(&mut self, to: &Place, state: &str) {
+        if let Err(error) = self.carry_ha(to, state).await {
             self.warnings.push(
-                Failure::new("The machine is not managed by HA any more")
+                Failure::new("The machine is not managed by HA as it was")
                     .at(to.to_string())
                     .said(error)
-                    .next("add it to HA on that cluster"),
+                    .next("see to its HA on that cluster"),
             );
         }
+    }
+
+    async fn carry_ha(&self, to: &Place, state: &str) -> Result<(), Error> {
+        let carried = ha_carried(&self.source, &self.target, self.from().vmid).await?;
+        let (params, rules) = carried.map_or_else(Default::default, |carried| (carried.params, carried.rules));
+        if self.target.client.ha_resource(to.vmid).await?.is_none() {
+            self.target.client.create_ha_resource(to.vmid, params.set("state", state)).await?;
+        }
+        let sid = format!("vm:{}", to.vmid);
+        for mut rule in rules.into_iter().filter(|rule| !rule.resources.contains(&sid)) {
+            rule.resources.push(sid.clone());
+            self.target.client.set_ha_rule_resources(&rule).await?;
+        }
+        Ok(())
     }
 
     pub(super) fn keep_source(&self, now: i64) -> Option<i64> {

@@ -59,7 +59,7 @@ type Findings = Vec<Finding>;
 /// Bytes per second that a backup or a restore is assumed to do where no path says less: 100 MiB/s.
 const RATE: u64 = 100 << 20;
 
-fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
+pub(super) fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
     Finding { id, text: text.into(), next: next.into() }
 }
 
@@ -94,7 +94,8 @@ impl Preflight<'_> {
         self.vmid(&mut findings).await;
         self.rights(&transfer, &mut findings).await;
         let ha_state = self.ha(&mut findings).await;
-        let warnings = self.limits(&path).await;
+        let mut warnings = self.limits(&path).await;
+        self.beside(&config, &mut findings, &mut warnings).await;
         let predicted_downtime = self.downtime(&config, &path, &mut findings);
         match transfer {
             Some(transfer) if findings.is_empty() => {
@@ -284,7 +285,14 @@ impl Preflight<'_> {
             );
             findings.push(finding("backing_apart", text, "take `images` off it, or give each cluster its own"));
         }
-        for storage in storages {
+        let mut images: Vec<String> = storages.into_iter().cloned().collect();
+        // A restore takes volumes in from every image storage of its node, not from the one it writes to alone.
+        if let Ok(there) = self.target.client.storages(&self.to.node).await {
+            images.extend(there.into_iter().filter(|one| one.holds("images") && one.active).map(|one| one.storage));
+        }
+        images.sort();
+        images.dedup();
+        for storage in &images {
             self.no_foreign_volume(storage, findings).await;
         }
     }
@@ -469,10 +477,13 @@ mod tests {
 
     /// The ids that this file reports, read off its own text: `finding("…"` and `let id = "…"`.
     fn reported() -> BTreeSet<&'static str> {
-        let text = include_str!("preflight.rs");
-        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let after =
-            |mark: &'static str| text.split(mark).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        let files = [include_str!("preflight.rs"), include_str!("beside.rs")];
+        let texts = files.map(|text| text.split("#[cfg(test)]").next().unwrap_or_default());
+        let after = |mark: &'static str| {
+            texts
+                .into_iter()
+                .flat_map(move |text| text.split(mark).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')))
+        };
         let quoted = after("finding(").chain(after("let id = ")).filter_map(|rest| rest.split('"').next());
         quoted.collect()
     }
@@ -480,7 +491,7 @@ mod tests {
     #[test]
     fn every_check_of_the_list_is_carried_out_and_no_other() {
         // Said as a warning, and the move's own backup, which the step of that name makes.
-        let elsewhere = ["bandwidth_limit", "backup_exists"];
+        let elsewhere = ["bandwidth_limit", "backup_exists", "acl_entries", "backup_coverage"];
         let listed: BTreeSet<&str> =
             PREFLIGHT.iter().map(|check| check.id).filter(|id| !elsewhere.contains(id)).collect();
         assert_eq!(reported(), listed);

@@ -1,8 +1,10 @@
 //! Owns the steps on the source before the transfer: shut down, fence, back up, fence again.
-use proxmox::{Params, TaskFilter};
+use std::time::Instant;
+
+use proxmox::{BackupJob, Params, TaskFilter};
 
 use super::{Move, archive};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::guest::rfc3339;
 use crate::journal::Place;
 use crate::notes::{self, Mark};
@@ -43,19 +45,53 @@ impl Move<'_> {
         }
     }
 
-    /// A machine is shut down only when its own backup can start: one vzdump runs per node (operations-review 11).
+    /// A machine is shut down only when its own backup can start: one vzdump runs per node, and a scheduled job holds the node
+    /// for all its guests (operations-review 11). While this waits the machine runs.
     pub(super) async fn backup_can_start(&self, from: &Place) -> Result<(), Failure> {
         let filter =
             TaskFilter { kind: Some("vzdump".into()), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
-        let active = self.source.client.find_tasks(&from.node, &filter).await;
-        let active = active.map_err(|error| self.at(from, "the node's tasks can't be read", error))?;
-        for task in active.iter().filter(|task| task.is_running() && task.upid.vmid() != Some(from.vmid)) {
-            // Our own wait, not PVE's: the machine runs meanwhile.
-            self.fleet.wait(&self.source, &task.upid, self.deadline, &self.what).await.or_else(|failure| {
-                if failure.kind == crate::failure::FailureKind::Interrupted { Err(failure) } else { Ok(()) }
-            })?;
+        let mut pause = self.source.client.settings().task_poll_first;
+        loop {
+            // Jobs first: one that begins while we look is among the tasks then.
+            if let Some(job) = self.job_due(from).await {
+                if self.fleet.is_stopping() || Instant::now() >= self.deadline {
+                    let mut failure = Failure::new(&self.what)
+                        .at(format!("{from}: backup job {job} is due before its own could end"));
+                    failure.kind = FailureKind::Interrupted;
+                    return Err(failure.state("the machine runs").next("apply again once the job has run"));
+                }
+                tracing::info!(%from, %job, "waits for a backup job that is due");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 3 / 2).min(self.source.client.settings().task_poll_max);
+                continue;
+            }
+            let active = self.source.client.find_tasks(&from.node, &filter).await;
+            let active = active.map_err(|error| self.at(from, "the node's tasks can't be read", error))?;
+            let mut waited = false;
+            for task in active.iter().filter(|task| task.is_running() && task.upid.vmid() != Some(from.vmid)) {
+                waited = true;
+                // Our own wait, not PVE's.
+                self.fleet
+                    .wait(&self.source, &task.upid, self.deadline, &self.what)
+                    .await
+                    .or_else(|failure| if failure.kind == FailureKind::Interrupted { Err(failure) } else { Ok(()) })?;
+            }
+            if !waited {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// A scheduled backup that would begin on the node before ours could end; none where the token doesn't see jobs (Sys.Audit
+    /// on `/`): then a lock that is held makes ours fail, and the machine goes straight up again.
+    async fn job_due(&self, from: &Place) -> Option<String> {
+        let jobs = self.source.client.backup_jobs().await.ok()?;
+        let now = u64::try_from(self.source.now()).unwrap_or_default();
+        // Half of what is predicted is the backup, the other half the restore.
+        let until = now + self.predicted.unwrap_or_default() / 2;
+        let here = |job: &&BackupJob| job.node.as_ref().is_none_or(|node| *node == from.node);
+        let due = |job: &&BackupJob| job.next_run.is_some_and(|next| (now..=until).contains(&next));
+        jobs.iter().filter(|job| job.enabled != Some(false)).find(|job| here(job) && due(job)).map(|job| job.id.clone())
     }
 
     pub(super) async fn fence_onboot(&mut self) -> Result<(), Failure> {
@@ -83,7 +119,7 @@ impl Move<'_> {
         self.journal.upid = Some(upid.to_string());
         self.journal.backup = self.journal.upid.clone();
         self.write().await?;
-        self.wait_source(&upid).await?;
+        self.wait_source(&upid).await.map_err(|failure| self.with_residue(failure, &from))?;
         let log = self.source.client.task_log_all(&upid).await;
         let log = log.map_err(|error| self.at(&from, "the backup's log can't be read", error))?;
         let volid = archive::volid(&log, &self.transfer.0).ok_or_else(|| {
@@ -101,6 +137,19 @@ impl Move<'_> {
         self.journal.cold = true;
         self.backup_slot = None;
         self.write().await
+    }
+
+    /// A backup that was killed with its node leaves a half archive that the API doesn't list, so that no token can remove it
+    /// (operations-review 37). Network storages are mounted below `/mnt/pve`.
+    fn with_residue(&self, failure: Failure, from: &Place) -> Failure {
+        if !failure.said.as_deref().is_some_and(|said| said.contains("unexpected status")) {
+            return failure;
+        }
+        let half = format!("/mnt/pve/{}/dump/vzdump-qemu-{}-*", self.transfer.0, from.vmid);
+        failure.next(format!(
+            "once no backup of it runs, remove what may be left: on {}: rm -rf {half}.vma.dat {half}.tmp. Then apply again",
+            from.node
+        ))
     }
 
     pub(super) async fn vzdump_params(&self, from: &Place) -> Params {

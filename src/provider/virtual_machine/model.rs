@@ -223,7 +223,7 @@ impl Reader<'_> {
         }
         wish.health = self.health(value.attr("health"), &path.clone().attribute("health"));
         wish.force_stop = value.attr("force_stop").as_bool().unwrap_or(false);
-        let known = ["snapshots", "excluded-disks", "unused-disks", "pending-changes"];
+        let known = federation::migration::ACCEPTED_LOSSES;
         for loss in value.attr("accept_loss").as_list().into_iter().flatten().filter_map(Value::as_str) {
             if known.contains(&loss) {
                 wish.accept_loss.insert(loss.to_owned());

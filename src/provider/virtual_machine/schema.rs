@@ -148,7 +148,8 @@ fn behaviour() -> Vec<Attribute> {
             .describe("What the moved machine is asked before its source is retired."),
         Attribute::new("accept_loss", Type::set(Type::String)).optional().computed().describe(
             "What a move may drop: `snapshots`, `excluded-disks` (disks with `backup = false`), `unused-disks`, \
-             `pending-changes`. Without it such a machine is not moved.",
+             `pending-changes`, `ha` (the token can't manage HA on the target), `ha-rules` (HA groups and rules of the same \
+             name don't exist there). Without it such a machine is not moved.",
         ),
     ];
     let timeouts = ["create", "update", "delete"]

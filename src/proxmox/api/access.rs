@@ -66,7 +66,27 @@ impl Permissions {
     }
 }
 
+/// A grant on a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct AclEntry {
+    /// The path.
+    pub path: String,
+    /// User, group or token.
+    pub ugid: String,
+    /// The role.
+    pub roleid: String,
+}
+
 impl Client {
+    /// Grants on the paths whose rights we may change (Permissions.Modify); others are left out.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn acl(&self) -> Result<Vec<AclEntry>> {
+        self.get("/access/acl", Params::new()).await
+    }
+
     /// Our own effective privileges, on one path or all listed ones. Anyone may ask this of themselves.
     ///
     /// # Errors

@@ -216,6 +216,18 @@ pub struct BackupJob {
     /// Whether it backs up all guests.
     #[serde(deserialize_with = "de::flag")]
     pub all: bool,
+    /// The guests that it leaves out.
+    #[serde(rename = "exclude", deserialize_with = "de::list")]
+    pub excluded: Vec<String>,
+}
+
+impl BackupJob {
+    /// Whether it backs a guest up that is in `pool`, as far as nodes don't matter.
+    pub fn covers(&self, vmid: u32, pool: Option<&str>) -> bool {
+        let listed = |list: &[String]| list.iter().any(|id| id.parse() == Ok(vmid));
+        let by_pool = self.pool.is_some() && self.pool.as_deref() == pool;
+        self.enabled != Some(false) && !listed(&self.excluded) && (self.all || by_pool || listed(&self.vmids))
+    }
 }
 
 impl Client {

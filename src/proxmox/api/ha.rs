@@ -56,6 +56,27 @@ pub struct HaService {
     pub request_state: Option<String>,
 }
 
+/// A rule of where HA resources run (PVE 9).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct HaRule {
+    /// Its name.
+    #[serde(deserialize_with = "de::text")]
+    pub rule: String,
+    /// `node-affinity` or `resource-affinity`.
+    #[serde(rename = "type", deserialize_with = "de::text")]
+    pub kind: String,
+    /// The resources that it names: `vm:100`.
+    #[serde(deserialize_with = "de::list")]
+    pub resources: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct HaGroup {
+    group: String,
+}
+
 fn path(vmid: u32) -> String {
     api_path(["cluster", "ha", "resources", &format!("vm:{vmid}")])
 }
@@ -104,6 +125,32 @@ impl Client {
     /// 500 for a guest that is no HA resource.
     pub async fn delete_ha_resource(&self, vmid: u32, purge: Option<bool>) -> Result<()> {
         self.delete(&path(vmid), Params::new().opt_flag("purge", purge)).await.map(|_| ())
+    }
+
+    /// Rules of where resources run (PVE 9; see [`crate::Version::has_ha_rules`]). Right: Sys.Audit on `/`.
+    ///
+    /// # Errors
+    /// 403 without the right; 501 before PVE 9.
+    pub async fn ha_rules(&self) -> Result<Vec<HaRule>> {
+        self.get("/cluster/ha/rules", Params::new()).await
+    }
+
+    /// Names of the groups of nodes (PVE 8). Right: Sys.Audit on `/`.
+    ///
+    /// # Errors
+    /// 403 without the right; 500 where groups have become rules.
+    pub async fn ha_groups(&self) -> Result<Vec<String>> {
+        let groups: Vec<HaGroup> = self.get("/cluster/ha/groups", Params::new()).await?;
+        Ok(groups.into_iter().map(|group| group.group).collect())
+    }
+
+    /// Sets which resources a rule names, as `rule` has them. Right: Sys.Console on `/`.
+    ///
+    /// # Errors
+    /// A rule that is gone, or a resource that HA doesn't manage.
+    pub async fn set_ha_rule_resources(&self, rule: &HaRule) -> Result<()> {
+        let params = Params::new().set("type", &rule.kind).set("resources", rule.resources.join(","));
+        self.put(&api_path(["cluster", "ha", "rules", &rule.rule]), params).await.map(|_| ())
     }
 
     /// What the HA manager is doing. Right: Sys.Audit on `/`.

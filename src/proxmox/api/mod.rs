@@ -10,9 +10,9 @@ mod storage;
 mod tasks;
 mod vm;
 
-pub use access::Permissions;
+pub use access::{AclEntry, Permissions};
 pub use cluster::{BackupJob, ClusterStatus, NodeMember, ReplicationJob, Resource, ResourceKind, Version};
-pub use ha::{HaResource, HaService};
+pub use ha::{HaResource, HaRule, HaService};
 pub use node::{CertificateInfo, Cpu, MachineType, NetworkInterface, Node, NodeStatus, Usage};
 pub use pool::{Pool, PoolMember};
 pub use storage::{Storage, StorageDefinition, Volume, VolumeInfo};

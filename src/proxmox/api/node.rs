@@ -59,6 +59,9 @@ pub struct Cpu {
     /// Logical CPUs: the most vcpus a guest can have here.
     #[serde(deserialize_with = "de::u64")]
     pub cpus: u64,
+    /// What they can do, as `/proc/cpuinfo` names it.
+    #[serde(deserialize_with = "de::text")]
+    pub flags: String,
     /// Cores.
     #[serde(deserialize_with = "de::u64")]
     pub cores: u64,
