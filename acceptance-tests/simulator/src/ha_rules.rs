@@ -61,7 +61,7 @@ pub(crate) fn update(call: &mut Call<'_>) -> Answer {
     }
     for sid in resources.iter().flatten() {
         if !call.c().ha.contains_key(sid) {
-            return Err(ApiError::param("resources", &format!("cannot use unmanaged resource(s) {sid}.")));
+            return Err(ApiError::param("resources", format!("cannot use unmanaged resource(s) {sid}.")));
         }
     }
     if let (Some(rule), Some(resources)) = (call.cm().ha_rules.get_mut(&name), resources) {

@@ -32,7 +32,7 @@ pub(super) async fn ha_carried(source: &Site, target: &Site, vmid: u32) -> Resul
     let mut wanted: Vec<(String, String)> = Vec::new();
     wanted.extend(resource.group.clone().map(|group| (group, "node-affinity".to_owned())));
     if here.has_ha_rules() {
-        let of_it = |rule: &HaRule| rule.resources.iter().any(|sid| *sid == resource.sid);
+        let of_it = |rule: &HaRule| rule.resources.contains(&resource.sid);
         let rules = source.client.ha_rules().await?;
         wanted.extend(rules.into_iter().filter(of_it).map(|rule| (rule.rule, rule.kind)));
     }
