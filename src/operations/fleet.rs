@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation::model::Layered;
 use federation::placement::Inventory;
 use federation::{Cluster, ClusterName, Federation, Span};
 use proxmox::{Client, ClusterConnection, Limits};
@@ -59,6 +60,10 @@ pub struct Fleet {
     pub(crate) rules: Mutex<Option<Rules>>,
     /// Moves that rules ask for, by pool.
     pub(crate) solved: Mutex<Solved>,
+    /// Facts of clusters that this process plans or has written: the third layer. Held for a look-up, never over an await.
+    planned: std::sync::Mutex<BTreeMap<ClusterName, Cluster>>,
+    /// The rules as they were put together last; none before [`Fleet::warm`]. Held for a look-up, never over an await.
+    pub(crate) known: std::sync::Mutex<Option<Arc<Layered>>>,
     settings: Settings,
     inventory: OnceCell<Arc<Inventory>>,
     stop: watch::Sender<bool>,
@@ -106,6 +111,8 @@ impl Fleet {
             declared: federation,
             rules: Mutex::new(None),
             solved: Mutex::default(),
+            planned: std::sync::Mutex::default(),
+            known: std::sync::Mutex::default(),
             settings,
             inventory: OnceCell::new(),
             stop: watch::Sender::new(false),
@@ -170,9 +177,43 @@ impl Fleet {
         self.sites.get(name)
     }
 
-    /// What is declared about a cluster.
+    /// What holds of a cluster in all layers, as the rules were put together last: what this process plans itself, what is
+    /// enrolled, what is declared (design §3). Before [`Fleet::warm`] what is declared.
     pub fn facts(&self, name: &str) -> Cluster {
-        self.declared.clusters.get(name).cloned().unwrap_or_default()
+        let known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let federation = known.as_ref().map_or(&self.declared, |known| &known.federation);
+        federation.clusters.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Puts the rules together where nobody has asked for them yet in this process, for [`Fleet::facts`].
+    pub async fn warm(&self) {
+        let cold = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none();
+        if cold {
+            self.rules().await;
+        }
+    }
+
+    /// Tells the rest of this process what a cluster's facts become; `None`: what its record says counts again.
+    pub async fn plan_cluster(&self, name: &ClusterName, facts: Option<Cluster>) {
+        {
+            let mut planned = self.planned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match facts {
+                Some(facts) => drop(planned.insert(name.clone(), facts)),
+                None => drop(planned.remove(name)),
+            }
+        }
+        self.put_together_again().await;
+    }
+
+    /// Something that the rules are made of has changed.
+    pub(crate) async fn put_together_again(&self) {
+        *self.rules.lock().await = None;
+        self.rules().await;
+    }
+
+    /// What this process plans of clusters.
+    pub(crate) fn planned_clusters(&self) -> BTreeMap<ClusterName, Cluster> {
+        self.planned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// One cluster that an operation needs.

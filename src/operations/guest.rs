@@ -129,7 +129,7 @@ impl Site {
 
     /// The cluster's identity: its CA's fingerprint, or that of its single node.
     pub async fn identity(&self) -> Option<String> {
-        self.client.cluster_identity().await.ok().map(|identity| identity.to_string())
+        self.who().await.ok()
     }
 
     /// Why this is not known to be the cluster that was recorded.

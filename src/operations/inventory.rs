@@ -104,7 +104,7 @@ impl Site {
             self.client.permissions(None),
             self.client.storage_index(),
             self.client.cluster_status(),
-            self.client.cluster_identity()
+            self.who()
         );
         let structure = Arc::new(Structure {
             // Without Sys.Audit there is no status to read; then a cluster that answers is taken to have quorum, and a
@@ -112,7 +112,7 @@ impl Site {
             quorate: status.map_or_else(|error| error.is_permission_denied(), |status| status.quorate),
             missing_right: missing_right(&permissions.unwrap_or_default()),
             definitions: definitions.unwrap_or_default(),
-            identity: identity.ok().map(|identity| identity.to_string()),
+            identity: identity.ok(),
             bridges: self.bridges(overview).await,
         });
         *known = Some((Instant::now(), structure.clone()));

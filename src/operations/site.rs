@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation::block::{self, BlockError, Envelope};
-use federation::model::{Record, Sight};
+use federation::model::{Enrolment, Record, Sight};
 use federation::{ClusterName, PoolName};
 use proxmox::{Client, Permissions, Pool, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::inventory::Structure;
@@ -22,6 +24,7 @@ pub struct Site {
     overview: Mutex<Option<Looked>>,
     pub(crate) structure: Mutex<Option<(Instant, Arc<Structure>)>>,
     permissions: OnceCell<Option<Permissions>>,
+    identity: OnceCell<String>,
     documents: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
 }
 
@@ -41,6 +44,8 @@ pub struct Overview {
     pub pools: Vec<Pool>,
     /// The pools among them whose comment holds a record of ours, sound or damaged.
     pub records: BTreeMap<PoolName, Sight>,
+    /// What its pool `moxxie` shows: the cluster's own record. One that isn't seen counts as absent.
+    pub enrolment: Sight<Enrolment>,
     /// The cluster's clock: seconds since 1970.
     pub now: i64,
 }
@@ -53,6 +58,7 @@ impl Site {
             overview: Mutex::new(None),
             structure: Mutex::new(None),
             permissions: OnceCell::new(),
+            identity: OnceCell::new(),
             documents: Mutex::new(BTreeMap::new()),
         }
     }
@@ -99,12 +105,22 @@ impl Site {
     async fn look(&self) -> proxmox::Result<Overview> {
         let (resources, pools) = tokio::try_join!(self.client.cluster_resources(None), self.client.pools())?;
         let records = pools.iter().filter_map(record).collect();
-        Ok(Overview { resources, pools, records, now: self.now() })
+        let enrolment = pools.iter().find(|pool| pool.poolid == ENROLMENT).map_or(Sight::Absent, enrolment);
+        Ok(Overview { resources, pools, records, enrolment, now: self.now() })
     }
 
     /// What the token may do, asked once; `None` where the cluster doesn't say.
     pub(crate) async fn permissions(&self) -> Option<&Permissions> {
         self.permissions.get_or_init(|| async { self.client.permissions(None).await.ok() }).await.as_ref()
+    }
+
+    /// The cluster's identity: its CA's fingerprint, or that of its single node; asked until it says so.
+    ///
+    /// # Errors
+    /// What the cluster, or the network, said.
+    pub(crate) async fn who(&self) -> proxmox::Result<String> {
+        let asked = || async { self.client.cluster_identity().await.map(|identity| identity.to_string()) };
+        self.identity.get_or_try_init(asked).await.cloned()
     }
 
     /// The lock of one pool's comment: Proxmox VE takes no digest there, so a process writes it one at a time.
@@ -118,28 +134,40 @@ impl Site {
     }
 }
 
+/// The pool whose comment holds the cluster's own record. It holds no guests.
+pub(crate) const ENROLMENT: &str = "moxxie";
+
 /// The record in a pool's comment, if there is one, sound or not.
 fn record(pool: &Pool) -> Option<(PoolName, Sight)> {
     let name = PoolName::new(&pool.poolid).ok()?;
+    Some((name, sight(pool.comment.as_deref()?)?))
+}
+
+/// What the pool of the cluster's own record shows.
+fn enrolment(pool: &Pool) -> Sight<Enrolment> {
+    sight(pool.comment.as_deref().unwrap_or_default()).unwrap_or(Sight::Plain)
+}
+
+/// The record in a comment; `None` where there is none.
+pub(crate) fn sight<T: Serialize + DeserializeOwned>(comment: &str) -> Option<Sight<T>> {
     let damaged = |error: BlockError| match error {
         BlockError::Broken { why } => why,
         other => other.to_string(),
     };
-    let sight = match block::read(pool.comment.as_deref()?) {
+    Some(match block::read(comment) {
         Err(BlockError::Missing) => return None,
         Err(error) => Sight::Damaged(damaged(error)),
-        Ok(block) => match Envelope::<federation::Pool>::from_block(&block) {
+        Ok(block) => match Envelope::<T>::from_block(&block) {
             Ok(envelope) => Sight::Record(Box::new(Record {
                 id: envelope.id,
                 rev: envelope.rev,
                 sum: block.checksum,
                 by: envelope.by,
-                pool: envelope.body,
+                body: envelope.body,
             })),
             Err(error) => Sight::Damaged(damaged(error)),
         },
-    };
-    Some((name, sight))
+    })
 }
 
 impl Overview {

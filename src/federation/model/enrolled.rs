@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Difference, Federation, Pool};
+use super::{Closed, Cluster, Difference, Federation, Pool};
 use crate::block::{Conflict, newest};
 use crate::names::{ClusterName, PoolName};
 
 /// What one cluster shows of one pool. A cluster that does not answer shows nothing and is left out.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Sight {
+pub enum Sight<T = Pool> {
     /// The pool with our record.
-    Record(Box<Record>),
+    Record(Box<Record<T>>),
     /// The pool without a record.
     Plain,
     /// The pool with a record that can't be trusted, and why.
@@ -23,10 +23,10 @@ pub enum Sight {
     NoRight(String),
 }
 
-/// One copy of a pool's record.
+/// One copy of a record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Record {
-    /// Which pool this is, whatever it is called.
+pub struct Record<T = Pool> {
+    /// Which pool or cluster this is, whatever it is called.
     pub id: String,
     /// Revision, from 1.
     pub rev: u64,
@@ -35,7 +35,7 @@ pub struct Record {
     /// Who wrote it.
     pub by: String,
     /// What it says.
-    pub pool: Pool,
+    pub body: T,
 }
 
 /// The copy that counts: the newest. `None` of no copies.
@@ -104,6 +104,10 @@ pub struct Enrolled {
     pub written: BTreeMap<PoolName, String>,
     /// What keeps new VMs of a pool off a cluster.
     pub problems: Vec<Problem>,
+    /// Facts of the clusters that are enrolled, where their record can be trusted.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// What keeps new VMs off a cluster altogether.
+    pub closed: BTreeMap<ClusterName, Closed>,
 }
 
 impl Enrolled {
@@ -139,13 +143,13 @@ impl Enrolled {
                 return;
             }
         };
-        for cluster in &record.pool.clusters {
+        for cluster in &record.body.clusters {
             if let Some(fault) = sights.get(cluster).and_then(|sight| sight.fault(record)) {
                 problem(cluster, fault);
             }
         }
         self.written.insert(name.clone(), format!("revision {} by {}", record.rev, record.by));
-        self.pools.insert(name.clone(), record.pool.clone());
+        self.pools.insert(name.clone(), record.body.clone());
     }
 }
 
@@ -156,29 +160,54 @@ pub struct Layered {
     pub federation: Federation,
     /// Where the declared and the enrolled layer differ, by pool; not of pools that are planned.
     pub differences: BTreeMap<PoolName, Vec<Difference>>,
+    /// The same by cluster.
+    pub cluster_differences: BTreeMap<ClusterName, Vec<Difference>>,
+}
+
+/// The third layer: what this process plans.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plans {
+    /// The pools.
+    pub pools: BTreeMap<PoolName, Pool>,
+    /// The clusters' facts.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
 }
 
 impl Federation {
-    /// Puts the layers together: `self` is what is declared, `enrolled` completes and overrules it, and a planned pool
+    /// Puts the layers together: `self` is what is declared, `enrolled` completes and overrules it, and what is planned
     /// stands in the place of its enrolled record, which it is about to become (design §3).
-    pub fn layered(&self, enrolled: &Enrolled, planned: &BTreeMap<PoolName, Pool>) -> Layered {
+    pub fn layered(&self, enrolled: &Enrolled, planned: &Plans) -> Layered {
         let mut layered = Layered { federation: self.clone(), ..Layered::default() };
-        let names: BTreeSet<&PoolName> = enrolled.pools.keys().chain(planned.keys()).collect();
+        let names: BTreeSet<&PoolName> = enrolled.pools.keys().chain(planned.pools.keys()).collect();
         for name in names {
-            let Some(upper) = planned.get(name).or_else(|| enrolled.pools.get(name)) else { continue };
+            let Some(upper) = planned.pools.get(name).or_else(|| enrolled.pools.get(name)) else { continue };
             let upper = Federation { pools: [(name.clone(), upper.clone())].into(), ..Federation::default() };
             let differences = layered.federation.overlay(&upper);
-            if !planned.contains_key(name) && !differences.is_empty() {
+            if !planned.pools.contains_key(name) && !differences.is_empty() {
                 layered.differences.insert(name.clone(), differences);
+            }
+        }
+        let names: BTreeSet<&ClusterName> = enrolled.clusters.keys().chain(planned.clusters.keys()).collect();
+        for name in names {
+            let Some(upper) = planned.clusters.get(name).or_else(|| enrolled.clusters.get(name)) else { continue };
+            let upper = Federation { clusters: [(name.clone(), upper.clone())].into(), ..Federation::default() };
+            let differences = layered.federation.overlay(&upper);
+            if !planned.clusters.contains_key(name) && !differences.is_empty() {
+                layered.cluster_differences.insert(name.clone(), differences);
             }
         }
         for problem in &enrolled.problems {
             // What is about to be written again is mended by the time anything is placed.
-            if problem.mends && planned.contains_key(&problem.pool) {
+            if problem.mends && planned.pools.contains_key(&problem.pool) {
                 continue;
             }
             let closed = layered.federation.closed.entry(problem.pool.clone()).or_default();
             closed.insert(problem.cluster.clone(), problem.why.clone());
+        }
+        for (cluster, closed) in &enrolled.closed {
+            if !(closed.mends && planned.clusters.contains_key(cluster)) {
+                layered.federation.closed_clusters.insert(cluster.clone(), closed.why.clone());
+            }
         }
         layered
     }
@@ -208,7 +237,7 @@ mod tests {
     }
 
     fn record(rev: u64, sum: &str, pool: Pool) -> Sight {
-        Sight::Record(Box::new(Record { id: "i".into(), rev, sum: sum.into(), by: "ann".into(), pool }))
+        Sight::Record(Box::new(Record { id: "i".into(), rev, sum: sum.into(), by: "ann".into(), body: pool }))
     }
 
     fn judged(sights: &[(&str, Sight)], declared: &Federation) -> Enrolled {
@@ -271,7 +300,7 @@ mod tests {
         let declared = Federation { pools: [(prod(), declared)].into(), ..Federation::default() };
         let enrolled = judged(&[("a", record(1, "x", pool(&["a", "b"], 5))), ("b", Sight::Plain)], &declared);
 
-        let layered = declared.layered(&enrolled, &BTreeMap::new());
+        let layered = declared.layered(&enrolled, &Plans::default());
         let found = &layered.federation.pools[&prod()];
         assert_eq!(found.limits.max_vms, Some(5), "a stale file weakens nothing");
         assert_eq!(found.policy(), cost, "and what the record leaves open stays declared");
@@ -280,7 +309,7 @@ mod tests {
 
         let mut open = pool(&["a", "b"], 5);
         open.limits = Limits::default();
-        let layered = declared.layered(&enrolled, &[(prod(), open)].into());
+        let layered = declared.layered(&enrolled, &Plans { pools: [(prod(), open)].into(), ..Plans::default() });
         assert_eq!(
             layered.federation.pools[&prod()].limits.max_vms,
             Some(100),

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod enrolled;
+mod enrolment;
 mod layers;
 mod path;
 mod pool;
@@ -20,7 +21,8 @@ pub use cluster::{
     Capability, CapacitySource, Cluster, Coordinates, MacPolicy, Network, Overcommit, Pricing, Reserve, Tier,
     VlanRange, VmidRange,
 };
-pub use enrolled::{Enrolled, Layered, Problem, Record, Sight, counts};
+pub use enrolled::{Enrolled, Layered, Plans, Problem, Record, Sight, counts};
+pub use enrolment::{Closed, ClusterSight, Datacenter, Enrolment};
 pub use layers::Difference;
 pub use path::{CrossConnect, LinkKind, Method, MigrationPath, Transport, TransportKind, Wan, Weekday, Window};
 pub use pool::{AutomaticMove, Limits, Operator, Policy, Pool, Rule, RuleType, Strategy, Target};
@@ -42,6 +44,9 @@ pub struct Federation {
     /// declared by anybody, so no layer holds it.
     #[serde(skip)]
     pub closed: BTreeMap<PoolName, BTreeMap<ClusterName, String>>,
+    /// Where nothing new is placed at all, and why: what is enrolled about the cluster itself can't be trusted or seen.
+    #[serde(skip)]
+    pub closed_clusters: BTreeMap<ClusterName, String>,
 }
 
 impl Federation {

@@ -57,6 +57,8 @@ pub(super) fn admission(
         reasons.push(if cluster.is_draining() { Reason::Draining } else { Reason::Cordoned });
     }
     if arrives {
+        let closed_cluster = federation.closed_clusters.get(name).cloned();
+        reasons.extend(closed_cluster.map(|why| Reason::ClosedCluster { why }));
         reasons.extend(closed(federation, request, name));
     }
     reasons.extend(pool_limits(federation, inventory, request, ledger));

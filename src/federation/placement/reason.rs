@@ -46,6 +46,12 @@ pub enum Reason {
         /// What is wrong with its record.
         why: String,
     },
+    /// What is enrolled of the cluster itself can't be trusted or seen.
+    #[error("nothing new is placed there: {why}")]
+    ClosedCluster {
+        /// What is wrong with its record.
+        why: String,
+    },
     /// The VM is pinned elsewhere.
     #[error("the VM is pinned to {pin}")]
     PinnedElsewhere {
@@ -252,6 +258,7 @@ impl Reason {
             Reason::Rule { .. } | Reason::Spread { .. } => ReasonClass::Rule,
             Reason::NotConnected | Reason::NotMember { .. } | Reason::PinnedElsewhere { .. } => ReasonClass::Membership,
             Reason::Closed { .. }
+            | Reason::ClosedCluster { .. }
             | Reason::Unreachable { .. }
             | Reason::UnknownHealth { .. }
             | Reason::NotQuorate
@@ -266,6 +273,7 @@ impl Reason {
             Reason::NotConnected => "connect it in the provider's clusters".to_owned(),
             Reason::NotMember { pool } => format!("add it to the clusters of {pool}"),
             Reason::Closed { pool, .. } => format!("mend the record of {pool} there: apply its moxxie_resource_pool"),
+            Reason::ClosedCluster { .. } => "mend its record: apply its moxxie_cluster".to_owned(),
             Reason::PinnedElsewhere { pin } => format!("take the pin to {pin} away"),
             Reason::Unreachable { .. } | Reason::UnknownHealth { .. } => "bring it back into reach".to_owned(),
             Reason::NotQuorate => "restore its quorum".to_owned(),

@@ -52,7 +52,7 @@ impl Fleet {
                 ))
         })?;
         let Some(record) = record else { return Ok(without_record(&sights, &dark)) };
-        let members = &record.pool.clusters;
+        let members = &record.body.clusters;
         let mut faults = BTreeMap::new();
         for member in members {
             match sights.get(member).and_then(|sight| sight.fault(record)) {
@@ -69,7 +69,7 @@ impl Fleet {
         self.births().forget_record(name.as_str(), &record.id);
         Ok(PoolFound::Recorded(Box::new(PoolCopies {
             complete: members.iter().filter(|member| !faults.contains_key(*member)).cloned().collect(),
-            pool: record.pool.clone(),
+            pool: record.body.clone(),
             revision: Revision::of(record),
             faults,
             dark,

@@ -1,12 +1,15 @@
-//! What the clusters keep of pools for everybody: reading it, and the layers of the federation's rules (design §3).
+//! What the clusters keep of themselves and of pools for everybody: reading it, and the layers of the federation's rules
+//! (design §3).
+mod cluster;
 mod copies;
+mod datacenter;
 mod remove;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use federation::model::{Enrolled, Layered, Sight};
+use federation::model::{ClusterSight, Enrolled, Layered, Plans, Sight};
 use federation::{ClusterName, Federation, PoolName};
 use tokio::task::JoinSet;
 
@@ -14,7 +17,9 @@ use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::site::{Overview, Site};
 
+pub use cluster::{ClusterFound, ClusterRecord, ClusterWritten};
 pub use copies::{PoolCopies, PoolFound};
+pub use datacenter::canonical;
 pub use write::{PoolWritten, Revision};
 
 /// The rules that were put together last, and from what.
@@ -31,7 +36,8 @@ impl Fleet {
         self.current().await.0
     }
 
-    /// The federation's rules: what is declared, completed and overruled by what is enrolled.
+    /// The federation's rules: what is declared, completed and overruled by what is enrolled, and of clusters by what this
+    /// process plans.
     pub async fn rules(&self) -> Arc<Layered> {
         self.current().await.1
     }
@@ -45,8 +51,11 @@ impl Fleet {
         if let Some(rules) = rules.as_ref().filter(|rules| fits(rules)) {
             return (rules.enrolled.clone(), rules.layered.clone());
         }
-        let enrolled = Arc::new(Enrolled::of(&sights(&seen, self.declared()).await, self.declared()));
-        let layered = Arc::new(self.declared().layered(&enrolled, &BTreeMap::new()));
+        let enrolled = Enrolled::of(&sights(&seen, self.declared()).await, self.declared());
+        let enrolled = Arc::new(enrolled.with_clusters(&of_clusters(&seen).await, self.declared()));
+        let planned = Plans { clusters: self.planned_clusters(), ..Plans::default() };
+        let layered = Arc::new(self.declared().layered(&enrolled, &planned));
+        *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(layered.clone());
         let from = seen.into_iter().map(|(_, overview)| overview).collect();
         *rules = Some(Rules { from, enrolled: enrolled.clone(), layered: layered.clone() });
         (enrolled, layered)
@@ -97,7 +106,7 @@ async fn sights(
         for (name, sight) in &overview.records {
             let members = members.entry(name).or_default();
             if let Sight::Record(record) = sight {
-                members.extend(&record.pool.clusters);
+                members.extend(&record.body.clusters);
             }
         }
     }
@@ -110,6 +119,17 @@ async fn sights(
             of_pool.insert(site.name.clone(), sight);
         }
         sights.insert(name.clone(), of_pool);
+    }
+    sights
+}
+
+/// What every cluster that answers shows of itself. Only one with a record is asked who it is.
+async fn of_clusters(seen: &[(Arc<Site>, Arc<Overview>)]) -> BTreeMap<ClusterName, ClusterSight> {
+    let mut sights = BTreeMap::new();
+    for (site, overview) in seen {
+        let sight = site.enrolment(overview).await;
+        let identity = if matches!(sight, Sight::Record(_)) { site.who().await.ok() } else { None };
+        sights.insert(site.name.clone(), ClusterSight { sight, identity });
     }
     sights
 }
@@ -129,7 +149,7 @@ impl Site {
     /// What is seen of a pool; where nothing is, whether the token would see it.
     pub(crate) async fn sight(&self, overview: &Overview, name: &PoolName) -> Sight {
         match overview.shows(name) {
-            Sight::Absent if !self.may_see(name).await => {
+            Sight::Absent if !self.may_see(name.as_str()).await => {
                 Sight::NoRight(format!("Pool.Audit on /pool/{name} of {}", self.name))
             }
             sight => sight,
@@ -138,7 +158,7 @@ impl Site {
 
     /// Whether the token may see a pool (Pool.Audit or Pool.Allocate, `pve-behaviour.md` §10.3). A cluster that doesn't say
     /// is taken at its word that there is no such pool.
-    async fn may_see(&self, name: &PoolName) -> bool {
+    pub(crate) async fn may_see(&self, name: &str) -> bool {
         let permissions = self.permissions().await;
         let path = format!("/pool/{name}");
         permissions.is_none_or(|all| all.has(&path, "Pool.Audit") || all.has(&path, "Pool.Allocate"))

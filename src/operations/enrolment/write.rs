@@ -1,7 +1,7 @@
 //! Writing a pool's record to every member: read, change our own part, write, read back, try again (core-review F18).
 use std::collections::{BTreeMap, BTreeSet};
 
-use federation::block::{self, Envelope};
+use federation::block::{self, BlockError, Envelope};
 use federation::model::{Record, Sight, counts};
 use federation::{ClusterName, Pool, PoolName};
 use proxmox::Error;
@@ -28,7 +28,7 @@ pub struct Revision {
 }
 
 impl Revision {
-    pub(crate) fn of(record: &Record) -> Revision {
+    pub(crate) fn of<T>(record: &Record<T>) -> Revision {
         Revision { id: record.id.clone(), rev: record.rev, sum: record.sum.clone(), by: record.by.clone() }
     }
 }
@@ -101,7 +101,7 @@ impl Fleet {
         }
         // Members of the record that the configuration never listed leave too.
         let mut leaving: BTreeSet<ClusterName> = before.clone();
-        leaving.extend(newest.into_iter().flat_map(|record| record.pool.clusters.iter().cloned()));
+        leaving.extend(newest.into_iter().flat_map(|record| record.body.clusters.iter().cloned()));
         leaving.retain(|cluster| !pool.clusters.contains(cluster));
         let mut warnings = self.may_leave(&what, name, &leaving).await?;
         let rev = newest.map_or(0, |newest| newest.rev).max(known.map_or(0, |known| known.rev)) + 1;
@@ -206,36 +206,50 @@ fn refuse_existing(
 }
 
 impl Site {
-    /// Writes a record into a pool's comment, making the pool where there is none, and reads it back. Answers with the
-    /// block's checksum.
+    /// Writes a record into a pool's comment, making the pool where there is none. Answers with the block's checksum.
     async fn write_record(
         &self,
         name: &PoolName,
         value: &serde_json::Value,
         description: Option<&str>,
     ) -> Result<String, Failure> {
-        let what = || Failure::new(not_written(name, &self.name));
+        let comment = |before: Option<&str>| next_comment(before, value, description);
+        let too_big = "shorten the policy: fewer rules, or shorter texts";
+        self.write_block(name.as_str(), &not_written(name, &self.name), too_big, &comment).await
+    }
+
+    /// Writes the comment of a pool that `next` makes of the one there is, making the pool where there is none, and reads it
+    /// back. Answers with the checksum of its block.
+    ///
+    /// # Errors
+    /// `what` failed: the right that is missing, what Proxmox VE said, a block that is `too_big`, another writer.
+    pub(super) async fn write_block(
+        &self,
+        pool: &str,
+        what: &str,
+        too_big: &str,
+        next: &(dyn Fn(Option<&str>) -> Result<String, BlockError> + Sync),
+    ) -> Result<String, Failure> {
+        let what = || Failure::new(what);
         let said = |error: Error| {
             let denied = error.is_permission_denied();
             let next = if denied {
-                format!("give the token Pool.Allocate on /pool/{name} there, and apply again")
+                format!("give the token Pool.Allocate on /pool/{pool} there, and apply again")
             } else {
                 "apply again when the cluster answers".to_owned()
             };
-            what().at(format!("cluster {}, pool {name}", self.name)).said(error).next(next)
+            what().at(format!("cluster {}, pool {pool}", self.name)).said(error).next(next)
         };
-        let one_at_a_time = self.document(name.as_str()).await;
+        let one_at_a_time = self.document(pool).await;
         let _only_writer = one_at_a_time.lock().await;
         for _ in 0..TRIES {
-            let before = self.client.pool(name.as_str()).await.map_err(said)?;
+            let before = self.client.pool(pool).await.map_err(said)?;
             let comment = before.as_ref().map(|pool| pool.comment.clone().unwrap_or_default());
-            let next = next_comment(comment.as_deref(), value, description).map_err(|error| {
-                what().at(error.to_string()).next("shorten the policy: fewer rules, or shorter texts")
-            })?;
+            let next = next(comment.as_deref()).map_err(|error| what().at(error.to_string()).next(too_big))?;
             let sent = match comment {
-                None => self.make(name, &next).await,
+                None => self.make(pool, &next).await,
                 Some(comment) if comment == next => Ok(()),
-                Some(_) => self.client.update_pool(name.as_str(), &next).await,
+                Some(_) => self.client.update_pool(pool, &next).await,
             };
             match sent {
                 // Somebody made it meanwhile, or the answer was lost: what it holds now is read next.
@@ -243,7 +257,7 @@ impl Site {
                 sent => sent.map_err(said)?,
             }
             self.changed().await;
-            let after = self.client.pool(name.as_str()).await.map_err(said)?;
+            let after = self.client.pool(pool).await.map_err(said)?;
             let found = block::read(after.and_then(|pool| pool.comment).as_deref().unwrap_or_default());
             if let (Ok(found), Ok(wanted)) = (found, block::read(&next))
                 && found.checksum == wanted.checksum
@@ -252,27 +266,23 @@ impl Site {
             }
         }
         Err(what()
-            .at(format!("cluster {}, pool {name}: somebody else writes its comment at the same time", self.name))
+            .at(format!("cluster {}, pool {pool}: somebody else writes its comment at the same time", self.name))
             .next("apply again"))
     }
 
     /// Makes a pool and those it is nested in.
-    async fn make(&self, name: &PoolName, comment: &str) -> Result<(), Error> {
-        let mut above = name.parent();
-        let mut missing = Vec::new();
-        while let Some(parent) = above {
-            if self.client.pool(parent.as_str()).await?.is_none() {
-                missing.push(parent.clone());
+    async fn make(&self, name: &str, comment: &str) -> Result<(), Error> {
+        for (at, _) in name.match_indices('/') {
+            let parent = &name[..at];
+            if self.client.pool(parent).await?.is_some() {
+                continue;
             }
-            above = parent.parent();
-        }
-        for parent in missing.iter().rev() {
-            match self.client.create_pool(parent.as_str(), None).await {
+            match self.client.create_pool(parent, None).await {
                 Err(error) if !error.is_already_exists() => return Err(error),
                 _ => {}
             }
         }
-        self.client.create_pool(name.as_str(), Some(comment)).await
+        self.client.create_pool(name, Some(comment)).await
     }
 }
 
@@ -321,7 +331,7 @@ mod tests {
     #[test]
     fn a_create_names_every_pool_that_exists_and_the_way_to_import_it() {
         let pool = Pool { clusters: ["a".parse().expect("a name")].into(), ..Pool::default() };
-        let record = Record { id: "i".into(), rev: 3, sum: "x".into(), by: "ann".into(), pool: Pool::default() };
+        let record = Record { id: "i".into(), rev: 3, sum: "x".into(), by: "ann".into(), body: Pool::default() };
         let name: PoolName = "prod".parse().expect("a name");
         let refuse = |sights: &[(&str, Sight)]| {
             let sights = sights.iter().map(|(name, sight)| (name.parse().expect("a name"), sight.clone())).collect();

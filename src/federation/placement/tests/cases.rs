@@ -348,4 +348,12 @@ fn a_record_that_cannot_be_trusted_keeps_new_machines_away_and_moves_none() {
     assert!(resident_ok(&federation, &inventory, &vm("web-1"), &cluster("ams")).is_ok());
     let grows = Request { current: Some(Current { cluster: cluster("ams"), vmid: 100 }), ..vm("web-1") };
     assert!(recheck(&federation, &inventory, &grows, &cluster("ams")).is_ok());
+    // What is wrong with the cluster's own record keeps away who is pinned to it, too.
+    federation.closed = Default::default();
+    federation.closed_clusters.insert(cluster("ams"), "its record is damaged".to_owned());
+    assert_eq!(choose(&federation, &inventory, &vm("web-1"), &Ledger::new()).unwrap().cluster, cluster("rtm"));
+    let pinned = Request { pool: None, pin: Some(cluster("ams")), ..vm("web-1") };
+    let refused = choose(&federation, &inventory, &pinned, &Ledger::new()).unwrap_err();
+    assert!(refused.to_string().contains("its record is damaged"), "{refused}");
+    assert!(recheck(&federation, &inventory, &grows, &cluster("ams")).is_ok());
 }
