@@ -34,7 +34,7 @@ mod vmid;
 
 pub use audit::Audit;
 pub use create::Outcome;
-pub use enrolment::{ClusterFound, ClusterRecord, ClusterWritten, canonical};
+pub use enrolment::{ClusterFound, ClusterRecord, ClusterWritten};
 pub use enrolment::{PoolCopies, PoolFound, PoolWritten, Revision};
 pub use failure::{Failure, FailureKind, Parts};
 pub use fleet::{Fleet, Settings};

@@ -1,4 +1,5 @@
-//! Owns turning a failure of an operation into a diagnostic.
+//! Owns turning what operations and the layers of rules say into diagnostics.
+use federation::model::Difference;
 use operations::Failure;
 use protocol::Diagnostics;
 
@@ -10,4 +11,17 @@ pub(crate) fn report(failure: &Failure, diags: &mut Diagnostics) {
 /// Reports a failure that did no harm as a warning.
 pub(crate) fn warn(failure: &Failure, diags: &mut Diagnostics) {
     diags.warning(&failure.what, failure.detail());
+}
+
+/// Says where the federation file contradicts a record: it weakens nothing, but somebody should know (design §3).
+pub(crate) fn contradiction(difference: &Difference, diags: &mut Diagnostics) {
+    if !matches!(difference.key.as_str(), "description" | "display_name") {
+        diags.warning(
+            format!("The federation file contradicts the record of {}", difference.object),
+            format!(
+                "{} is {} in the file and {} on the clusters, which holds.",
+                difference.key, difference.lower, difference.upper
+            ),
+        );
+    }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use federation::model::{Enrolled, Layered};
-use federation::{Federation, Pool, PoolName};
+use federation::model::{Enrolled, Layered, Plans};
+use federation::{Cluster, ClusterName, Federation, Pool, PoolName};
 
-/// What a pool of this configuration becomes.
+/// What a pool or cluster of this configuration becomes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Planned {
+pub(crate) enum Planned<T> {
     /// This.
-    Known(Pool),
+    Known(T),
     /// It depends on what is not known yet: these attributes.
     Unknown(Vec<String>),
 }
@@ -21,9 +21,12 @@ pub(crate) struct Layers(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    planned: BTreeMap<PoolName, Planned>,
+    planned: BTreeMap<PoolName, Planned<Pool>>,
+    clusters: BTreeMap<ClusterName, Planned<Cluster>>,
     /// Pools that a machine was decided with, as it saw them, before they were planned.
     asked: BTreeMap<PoolName, Option<Pool>>,
+    /// Clusters that a machine was decided with, likewise.
+    asked_clusters: BTreeMap<ClusterName, Option<Cluster>>,
     last: Option<(Arc<Enrolled>, Arc<Layered>)>,
 }
 
@@ -41,11 +44,8 @@ impl Layers {
         {
             return layered.clone();
         }
-        let known = inner.planned.iter().filter_map(|(name, planned)| match planned {
-            Planned::Known(pool) => Some((name.clone(), pool.clone())),
-            Planned::Unknown(_) => None,
-        });
-        let layered = Arc::new(declared.layered(enrolled, &known.collect()));
+        let plans = Plans { pools: known(&inner.planned), clusters: known(&inner.clusters) };
+        let layered = Arc::new(declared.layered(enrolled, &plans));
         inner.last = Some((enrolled.clone(), layered.clone()));
         layered
     }
@@ -58,16 +58,45 @@ impl Layers {
         }
     }
 
-    /// What makes a planned pool unknown.
-    pub(crate) fn unknown(&self, name: &PoolName) -> Option<Vec<String>> {
-        match self.inner().planned.get(name) {
-            Some(Planned::Unknown(inputs)) => Some(inputs.clone()),
-            _ => None,
+    /// The same of a cluster that it may be placed on.
+    pub(crate) fn asked_cluster(&self, name: &ClusterName, seen: Option<&Cluster>) {
+        let mut inner = self.inner();
+        if !inner.clusters.contains_key(name) {
+            inner.asked_clusters.entry(name.clone()).or_insert_with(|| seen.map(without_names));
         }
     }
 
+    /// What makes a planned pool unknown.
+    pub(crate) fn unknown(&self, name: &PoolName) -> Option<Vec<String>> {
+        self.inner().planned.get(name).and_then(Planned::inputs)
+    }
+
+    /// What makes a planned cluster unknown.
+    pub(crate) fn unknown_cluster(&self, name: &ClusterName) -> Option<Vec<String>> {
+        self.inner().clusters.get(name).and_then(Planned::inputs)
+    }
+
+    /// A cluster is planned, or was written just now.
+    pub(crate) fn plan_cluster(&self, name: &ClusterName, planned: Planned<Cluster>) {
+        let mut inner = self.inner();
+        inner.clusters.insert(name.clone(), planned);
+        inner.last = None;
+    }
+
+    /// A cluster is not going to be what was planned: what its record says counts.
+    pub(crate) fn forget_cluster(&self, name: &ClusterName) {
+        let mut inner = self.inner();
+        inner.clusters.remove(name);
+        inner.last = None;
+    }
+
+    /// Whether a machine was decided with another idea of the cluster than `now`.
+    pub(crate) fn cluster_came_too_late(&self, name: &ClusterName, now: Option<&Cluster>) -> bool {
+        self.inner().asked_clusters.get(name).is_some_and(|asked| *asked != now.map(without_names))
+    }
+
     /// A pool is planned, or was written just now.
-    pub(crate) fn plan(&self, name: &PoolName, planned: Planned) {
+    pub(crate) fn plan(&self, name: &PoolName, planned: Planned<Pool>) {
         let mut inner = self.inner();
         inner.planned.insert(name.clone(), planned);
         inner.last = None;
@@ -84,6 +113,32 @@ impl Layers {
     pub(crate) fn came_too_late(&self, name: &PoolName, now: Option<&Pool>) -> bool {
         self.inner().asked.get(name).is_some_and(|asked| *asked != now.map(what_counts))
     }
+}
+
+impl<T> Planned<T> {
+    fn inputs(&self) -> Option<Vec<String>> {
+        match self {
+            Planned::Unknown(inputs) => Some(inputs.clone()),
+            Planned::Known(_) => None,
+        }
+    }
+}
+
+/// What is planned and known.
+fn known<K: Ord + Clone, T: Clone>(planned: &BTreeMap<K, Planned<T>>) -> BTreeMap<K, T> {
+    let known = planned.iter().filter_map(|(name, planned)| match planned {
+        Planned::Known(facts) => Some((name.clone(), facts.clone())),
+        Planned::Unknown(_) => None,
+    });
+    known.collect()
+}
+
+/// A cluster's facts without what is for people alone.
+fn without_names(cluster: &Cluster) -> Cluster {
+    // What is planned says of every flag that it is off; what nobody has declared means the same.
+    let off = |flag: Option<bool>| flag.filter(|on| *on);
+    let (cordoned, draining) = (off(cluster.cordoned), off(cluster.draining));
+    Cluster { display_name: None, cordoned, draining, ..cluster.clone() }
 }
 
 /// What placement looks at.

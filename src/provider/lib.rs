@@ -5,6 +5,7 @@
 //! calls, or the plugin's wire format.
 
 mod block;
+mod cluster;
 mod decisions;
 mod failures;
 mod federation_data;
@@ -15,6 +16,7 @@ mod placement_data;
 mod placing;
 mod private;
 mod proposals;
+mod reading;
 mod resource_pool;
 mod snapshot;
 mod validation_data;
@@ -57,6 +59,13 @@ impl Moxxie {
         self.ready.read().await.clone()
     }
 
+    /// The same, for what looks at machines: with the clusters' enrolled facts.
+    async fn warm(&self) -> Option<Arc<Ready>> {
+        let ready = self.ready().await?;
+        ready.fleet.warm().await;
+        Some(ready)
+    }
+
     fn unknown_type(name: &str, diags: &mut Diagnostics) {
         diags.error("Unknown type", format!("This provider has no {name}."));
     }
@@ -83,6 +92,7 @@ impl Provider for Moxxie {
         ProviderSchema {
             provider: block::schema(),
             resources: BTreeMap::from([
+                (cluster::TYPE.to_owned(), cluster::schema::schema()),
                 (resource_pool::TYPE.to_owned(), resource_pool::schema::schema()),
                 (virtual_machine::TYPE.to_owned(), virtual_machine::schema::schema()),
             ]),
@@ -166,6 +176,7 @@ impl Provider for Moxxie {
                 }
                 virtual_machine::model::validate(&config, diags);
             }
+            cluster::TYPE => cluster::parse::validate(&config, diags),
             resource_pool::TYPE => resource_pool::model::validate(&config, diags),
             other => Moxxie::unknown_type(other, diags),
         }
@@ -173,7 +184,8 @@ impl Provider for Moxxie {
 
     async fn read_resource(&self, type_name: &str, req: ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
         match type_name {
-            virtual_machine::TYPE => virtual_machine::read::read(self.ready().await.as_deref(), req, diags).await,
+            virtual_machine::TYPE => virtual_machine::read::read(self.warm().await.as_deref(), req, diags).await,
+            cluster::TYPE => cluster::read::read(self.ready().await.as_deref(), req, diags).await,
             resource_pool::TYPE => resource_pool::read::read(self.ready().await.as_deref(), req, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);
@@ -184,7 +196,8 @@ impl Provider for Moxxie {
 
     async fn plan_resource(&self, type_name: &str, req: PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
         match type_name {
-            virtual_machine::TYPE => virtual_machine::plan::plan(self.ready().await.as_deref(), req, diags).await,
+            virtual_machine::TYPE => virtual_machine::plan::plan(self.warm().await.as_deref(), req, diags).await,
+            cluster::TYPE => cluster::plan::plan(self.ready().await.as_deref(), req, diags).await,
             resource_pool::TYPE => resource_pool::plan::plan(self.ready().await.as_deref(), req, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);
@@ -198,8 +211,11 @@ impl Provider for Moxxie {
             diags.error("The provider is not configured", "Its block holds values that are not known even at apply.");
             return ApplyResponse { new_state: req.prior_state, private: req.planned_private };
         };
+        // What is enrolled of clusters counts in everything that is carried out.
+        ready.fleet.warm().await;
         match type_name {
             virtual_machine::TYPE => virtual_machine::apply::apply(&ready, req, diags).await,
+            cluster::TYPE => cluster::apply::apply(&ready, req, diags).await,
             resource_pool::TYPE => resource_pool::apply::apply(&ready, req, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);
@@ -210,7 +226,8 @@ impl Provider for Moxxie {
 
     async fn import_resource(&self, type_name: &str, id: &str, diags: &mut Diagnostics) -> Vec<ImportedResource> {
         match type_name {
-            virtual_machine::TYPE => virtual_machine::read::import(self.ready().await.as_deref(), id, diags).await,
+            virtual_machine::TYPE => virtual_machine::read::import(self.warm().await.as_deref(), id, diags).await,
+            cluster::TYPE => cluster::read::import(self.ready().await.as_deref(), id, diags).await,
             resource_pool::TYPE => resource_pool::read::import(self.ready().await.as_deref(), id, diags).await,
             other => {
                 Moxxie::unknown_type(other, diags);

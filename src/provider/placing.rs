@@ -4,7 +4,7 @@ use std::sync::Arc;
 use federation::journal::decision_key;
 use federation::model::Layered;
 use federation::placement::{Decision, Ledger, Refusal, Request, resident_ok};
-use federation::{ClusterName, Federation, PoolName};
+use federation::{Cluster, ClusterName, Federation, Pool, PoolName};
 use operations::Fleet;
 use protocol::{ClientCapabilities, Diagnostics};
 use serde::{Deserialize, Serialize};
@@ -78,13 +78,53 @@ impl Ready {
 
     /// Tells the rest of this process what a pool becomes. Whether a machine was decided with another idea of it: then it
     /// named the pool literally, for by reference the pool comes first.
-    pub(crate) async fn plan_pool(&self, name: &PoolName, planned: Planned) -> bool {
+    pub(crate) async fn plan_pool(&self, name: &PoolName, planned: Planned<Pool>) -> bool {
         let unknown = matches!(planned, Planned::Unknown(_));
         self.layers.plan(name, planned);
         let rules = self.rules().await;
         let now = rules.federation.pools.get(name).filter(|_| !unknown);
         // In reattach mode one process serves the walks of many runs: who asked in an earlier one doesn't count.
         self.decisions.is_some() && self.layers.came_too_late(name, now)
+    }
+
+    /// Tells the rest of this process what a cluster's facts become. Whether a machine was decided with another idea of them:
+    /// then a pool or a machine named the cluster literally.
+    pub(crate) async fn plan_cluster(&self, name: &ClusterName, planned: Planned<Cluster>) -> bool {
+        let facts = match &planned {
+            Planned::Known(facts) => Some(facts.clone()),
+            Planned::Unknown(_) => None,
+        };
+        let unknown = facts.is_none();
+        self.layers.plan_cluster(name, planned);
+        self.fleet.plan_cluster(name, facts).await;
+        let rules = self.rules().await;
+        let now = rules.federation.clusters.get(name).filter(|_| !unknown);
+        self.decisions.is_some() && self.layers.cluster_came_too_late(name, now)
+    }
+
+    /// A cluster did not become what was planned, or left the federation.
+    pub(crate) async fn forget_cluster(&self, name: &ClusterName) {
+        self.layers.forget_cluster(name);
+        self.fleet.plan_cluster(name, None).await;
+    }
+
+    /// The clusters that a machine may be placed on.
+    pub(crate) async fn candidates(&self, request: &Request) -> Vec<ClusterName> {
+        candidates(request, self.rules().await.as_ref())
+    }
+
+    /// What is not known yet of what this configuration plans: of a machine's pool, and of the clusters it may be placed on.
+    pub(crate) async fn unknown_inputs(&self, request: &Request) -> Option<Vec<String>> {
+        let mut unknown = Vec::new();
+        if let Some(pool) = &request.pool {
+            let inputs = self.layers.unknown(pool).into_iter().flatten();
+            unknown.extend(inputs.map(|input| format!("{input} of pool {pool}")));
+        }
+        for cluster in self.candidates(request).await {
+            let inputs = self.layers.unknown_cluster(&cluster).into_iter().flatten();
+            unknown.extend(inputs.map(|input| format!("{input} of cluster {cluster}")));
+        }
+        (!unknown.is_empty()).then_some(unknown)
     }
 
     /// A pool did not become what was planned, or is gone.
@@ -199,6 +239,9 @@ impl Ready {
         if let Some(pool) = &request.pool {
             self.layers.asked(pool, rules.federation.pools.get(pool));
         }
+        for cluster in candidates(request, rules) {
+            self.layers.asked_cluster(&cluster, rules.federation.clusters.get(&cluster));
+        }
     }
 
     /// Decides from `inventory`, else from this process's one snapshot of live facts.
@@ -249,6 +292,15 @@ impl Ready {
         let clusters: Vec<&ClusterName> = self.federation().clusters.keys().collect();
         decision_key(&clusters, &workspace(), request)
     }
+}
+
+/// The clusters that a machine may be placed on: the one it is pinned to, else its pool's.
+fn candidates(request: &Request, rules: &Layered) -> Vec<ClusterName> {
+    if let Some(pin) = &request.pin {
+        return vec![pin.clone()];
+    }
+    let pool = request.pool.as_ref().and_then(|pool| rules.federation.pools.get(pool));
+    pool.into_iter().flat_map(|pool| pool.clusters.iter().cloned()).collect()
 }
 
 /// The decision in a planned private, if there is one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use federation::units::same_meaning;
-use federation::{Bytes, Span};
+use federation::{Bandwidth, Bytes, Span};
 use protocol::Value;
 
 /// When two spellings mean the same.
@@ -15,6 +15,8 @@ pub(crate) enum Same {
     AsSize,
     /// As lengths of time: `60s` and `1m`.
     AsSpan,
+    /// As bandwidths: `1Gbps` and `1000Mbps`.
+    AsBandwidth,
     /// Whatever their case: MAC addresses.
     IgnoringCase,
 }
@@ -30,6 +32,7 @@ impl Same {
             Same::Exactly => false,
             Same::AsSize => same_meaning::<Bytes>(a, b),
             Same::AsSpan => same_meaning::<Span>(a, b),
+            Same::AsBandwidth => same_meaning::<Bandwidth>(a, b),
             Same::IgnoringCase => a.eq_ignore_ascii_case(b),
         }
     }

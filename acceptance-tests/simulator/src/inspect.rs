@@ -159,6 +159,16 @@ impl ClusterHandle {
         pools.iter().map(|(name, pool)| (name.clone(), (pool.comment.clone(), pool.vms.clone()))).collect()
     }
 
+    /// An option of the datacenter as JSON text; `None` where it is not set.
+    pub fn option(&self, name: &str) -> Option<String> {
+        self.lock().cluster(&self.name).options.get(name).map(ToString::to_string)
+    }
+
+    /// Sets an option of the datacenter by hand.
+    pub fn set_option(&self, name: &str, value: &str) {
+        self.lock().cluster_mut(&self.name).options.insert(name.to_owned(), value.into());
+    }
+
     /// A pool made by hand; one that exists stays as it is.
     pub fn create_pool(&self, name: &str) {
         let mut st = self.lock();

@@ -91,6 +91,16 @@ impl Fleet {
         })
     }
 
+    /// How a cluster is enrolled, in words; `None` where it isn't, or can't be seen.
+    pub async fn enrolled_as(&self, name: &ClusterName) -> Option<String> {
+        let overview = self.site(name.as_str())?.glance().await.ok()?;
+        match &overview.enrolment {
+            Sight::Record(record) => Some(format!("revision {} by {}", record.rev, record.by)),
+            Sight::Damaged(why) => Some(format!("a damaged record: {why}")),
+            _ => None,
+        }
+    }
+
     /// Options of the datacenter as they are now, by Proxmox VE's names; `None` where the token may not see them.
     pub async fn datacenter_options(&self, name: &ClusterName) -> Option<BTreeMap<String, String>> {
         self.site(name.as_str())?.datacenter("").await.ok()
@@ -392,8 +402,10 @@ fn current<T>(what: &str, name: &ClusterName, known: Option<&Revision>, found: &
 /// What keeps a cluster from leaving.
 fn holds(site: &Site, overview: &Overview) -> Vec<String> {
     let mut inside: Vec<String> = Vec::new();
-    for (pool, journal) in overview.operations() {
-        inside.push(format!("operation {pool} ({})", journal.in_words()));
+    let below = |pool: &&str| pool.strip_prefix(OPERATIONS).is_some_and(|rest| rest.starts_with('/'));
+    for pool in overview.pools.iter().map(|pool| pool.poolid.as_str()).filter(below) {
+        let what = overview.operation(pool).map(|journal| journal.in_words());
+        inside.push(format!("operation {pool} ({})", what.unwrap_or_else(|| "its journal can't be read".into())));
     }
     for name in overview.records.keys() {
         let guests = super::guests(site, overview, name);

@@ -63,7 +63,7 @@ impl Turn {
 }
 
 /// One spelling per meaning: the entries of a property string in the order of their keys.
-pub fn canonical(text: &str) -> String {
+fn canonical(text: &str) -> String {
     let mut parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     parts.sort_unstable();
     parts.join(",")
@@ -98,7 +98,11 @@ impl Site {
                 .said(error)
                 .next("apply again when the cluster answers")
         })?;
-        let ours = OPTIONS.iter().filter_map(|option| Some(((*option).to_owned(), spelled(all.get(*option)?)?)));
+        let ours = OPTIONS.iter().filter_map(|option| {
+            let text = spelled(all.get(*option)?)?;
+            let text = if *option == "mac_prefix" { text.to_uppercase() } else { text };
+            Some(((*option).to_owned(), text))
+        });
         Ok(ours.collect())
     }
 

@@ -19,7 +19,6 @@ use crate::site::{Overview, Site};
 
 pub use cluster::{ClusterFound, ClusterRecord, ClusterWritten};
 pub use copies::{PoolCopies, PoolFound};
-pub use datacenter::canonical;
 pub use write::{PoolWritten, Revision};
 
 /// The rules that were put together last, and from what.

@@ -5,6 +5,7 @@ use federation::model::{AutomaticMove, Limits, Policy, Rule, Strategy};
 use federation::{Bytes, ClusterName, Pool, PoolName};
 use protocol::{AttributePath, Diagnostics, Value};
 
+use crate::reading::Reader;
 use crate::values::{Object, Same, leaf, prior_or, text};
 
 /// The inputs that are not known yet, by path.
@@ -59,12 +60,15 @@ pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
     }
 }
 
-/// Reads values, and reports on its path what can't be read. Null and unknown values read as nothing.
-struct Reader<'a> {
-    diags: &'a mut Diagnostics,
+/// A pool's parts.
+trait PoolParts {
+    fn pool(&mut self, value: &Value) -> Pool;
+    fn policy(&mut self, value: &Value) -> Option<Policy>;
+    fn rule(&mut self, value: &Value, at: &AttributePath) -> Option<Rule>;
+    fn size(&mut self, value: &Value, at: &AttributePath, name: &str) -> Option<Bytes>;
 }
 
-impl Reader<'_> {
+impl PoolParts for Reader<'_> {
     fn pool(&mut self, value: &Value) -> Pool {
         let root = AttributePath::root();
         let members = value.attr("clusters").as_list().into_iter().flatten().filter_map(Value::as_str);
@@ -75,8 +79,8 @@ impl Reader<'_> {
         Pool {
             clusters,
             limits: Limits {
-                max_vms: self.number(limits, &at, "max_vms", 1),
-                max_cpu_cores: self.number(limits, &at, "max_cpu_cores", 1),
+                max_vms: self.whole(limits, &at, "max_vms", 1..=u32::MAX),
+                max_cpu_cores: self.whole(limits, &at, "max_cpu_cores", 1..=u32::MAX),
                 max_memory: self.size(limits, &at, "max_memory"),
                 max_storage: self.size(limits, &at, "max_storage"),
             },
@@ -84,7 +88,7 @@ impl Reader<'_> {
             automatic_moves: moves
                 .filter_map(|text| self.element(text, AttributePath::new("automatic_moves")))
                 .collect(),
-            max_moves_per_apply: self.number(value, &root, "max_moves_per_apply", 1),
+            max_moves_per_apply: self.whole(value, &root, "max_moves_per_apply", 1..=u32::MAX),
             description: text(value, "description"),
         }
     }
@@ -128,35 +132,6 @@ impl Reader<'_> {
         Some(Rule { kind: kind?, target: target?, operator: operator?, value: named? })
     }
 
-    fn element<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, text: &str, at: AttributePath) -> Option<T> {
-        match text.parse() {
-            Ok(parsed) => Some(parsed),
-            Err(error) => {
-                let what = at.steps.iter().find_map(|step| match step {
-                    protocol::Step::Attribute(name) => Some(name.clone()),
-                    _ => None,
-                });
-                self.diags.error_at(at, format!("Invalid {}", what.unwrap_or_default()), error.to_string());
-                None
-            }
-        }
-    }
-
-    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-        &mut self,
-        value: &Value,
-        at: &AttributePath,
-        name: &str,
-    ) -> Option<T> {
-        match value.attr(name).as_str()?.parse() {
-            Ok(parsed) => Some(parsed),
-            Err(error) => {
-                self.diags.error_at(at.clone().attribute(name), format!("Invalid {name}"), error.to_string());
-                None
-            }
-        }
-    }
-
     fn size(&mut self, value: &Value, at: &AttributePath, name: &str) -> Option<Bytes> {
         let size: Bytes = self.parsed(value, at, name)?;
         if size == Bytes::ZERO {
@@ -164,18 +139,6 @@ impl Reader<'_> {
             self.diags.error_at(at.clone().attribute(name), format!("Invalid {name}"), detail);
         }
         Some(size)
-    }
-
-    fn number(&mut self, value: &Value, at: &AttributePath, name: &str, least: u32) -> Option<u32> {
-        let number = value.attr(name).as_number()?;
-        match number.as_u64().and_then(|number| u32::try_from(number).ok()) {
-            Some(fits) if fits >= least => Some(fits),
-            _ => {
-                let detail = format!("{} is not a whole number from {least} to {}.", number.as_str(), u32::MAX);
-                self.diags.error_at(at.clone().attribute(name), format!("Invalid {name}"), detail);
-                None
-            }
-        }
     }
 }
 

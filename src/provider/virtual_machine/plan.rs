@@ -1,12 +1,11 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
-use federation::model::Difference;
 use federation::placement::{Current, Refusal, Request};
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
 use super::apply::record;
 use super::{mapped, model, planned::planned};
-use crate::failures::warn;
+use crate::failures::{contradiction, warn};
 use crate::placing::{Pinned, Ready, Walk};
 use crate::private::{Private, disk_path};
 use crate::proposals::Proposal;
@@ -96,8 +95,8 @@ async fn place_new(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnos
     let Some(ready) = ready else {
         return if pin.is_null() { unknown(&["provider configuration".to_owned()], diags) } else { pinned_to(pin) };
     };
-    if let Some(inputs) = unknown_pool(ready, &request) {
-        return unknown(&inputs, diags);
+    if let Some(inputs) = ready.unknown_inputs(&request).await {
+        return if pin.is_null() { unknown(&inputs, diags) } else { pinned_to(pin) };
     }
     if unknown_names(ready, &request, diags).await {
         return Place { cluster: Value::unknown(), placement: Value::unknown(), planned_private: Vec::new() };
@@ -151,7 +150,7 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
         Err(_) => return stay(),
     };
     let Some(ready) = ready else { return stay() };
-    if let Some(inputs) = unknown_pool(ready, &request) {
+    if let Some(inputs) = ready.unknown_inputs(&request).await {
         return unknown(&inputs, diags);
     }
     if unknown_names(ready, &request, diags).await {
@@ -179,13 +178,6 @@ fn stays_pinned(prior: &Value, proposal: &Proposal, diags: &mut Diagnostics) {
             proposal.from, proposal.to, proposal.placement
         ),
     );
-}
-
-/// What is not known yet of a pool that this configuration plans.
-fn unknown_pool(ready: &Ready, request: &Request) -> Option<Vec<String>> {
-    let pool = request.pool.as_ref()?;
-    let inputs = ready.layers.unknown(pool)?;
-    Some(inputs.into_iter().map(|input| format!("{input} of pool {pool}")).collect())
 }
 
 fn current(prior: &Value) -> Option<Current> {
@@ -250,6 +242,11 @@ async fn unknown_names(ready: &Ready, request: &Request, diags: &mut Diagnostics
     for difference in request.pool.as_ref().and_then(|pool| rules.differences.get(pool)).into_iter().flatten() {
         contradiction(difference, diags);
     }
+    for cluster in ready.candidates(request).await {
+        for difference in rules.cluster_differences.get(&cluster).into_iter().flatten() {
+            contradiction(difference, diags);
+        }
+    }
     if let Some(pool) = request.pool.as_ref().filter(|pool| !rules.federation.pools.contains_key(*pool)) {
         ready.asked(request, &rules);
         let known: Vec<&str> = rules.federation.pools.keys().map(|name| name.as_str()).collect();
@@ -268,19 +265,6 @@ async fn unknown_names(ready: &Ready, request: &Request, diags: &mut Diagnostics
         no_such_cluster(name.as_str(), diags);
     }
     diags.iter().filter(|diagnostic| diagnostic.is_error()).count() > before
-}
-
-/// A stale file weakens nothing, but somebody should know (design §3).
-fn contradiction(difference: &Difference, diags: &mut Diagnostics) {
-    if difference.key != "description" {
-        diags.warning(
-            format!("The federation file contradicts the record of {}", difference.object),
-            format!(
-                "{} is {} in the file and {} on the clusters, which holds.",
-                difference.key, difference.lower, difference.upper
-            ),
-        );
-    }
 }
 
 fn no_such_cluster(name: &str, diags: &mut Diagnostics) {

@@ -16,7 +16,7 @@ const FEDERATION: &str = "moxxie_federation";
 const BOTH: [&str; 2] = ["databarn-dr", "worldstream-prod"];
 
 /// Connections alone, with a token of this role; no file.
-fn block(world: &World, role: &str) -> Value {
+pub(super) fn block(world: &World, role: &str) -> Value {
     let clusters = world.sim.clusters().into_iter().map(|cluster| {
         let connection = Value::object([
             ("endpoints", Value::list([cluster.url()])),
@@ -28,7 +28,7 @@ fn block(world: &World, role: &str) -> Value {
     Value::object([("clusters", Value::map(clusters))])
 }
 
-async fn core(block: Value) -> CoreClient {
+pub(super) async fn core(block: Value) -> CoreClient {
     let core = CoreClient::start(provider::Moxxie::new()).await.expect("a provider");
     let said = core.configure(block).await.expect("an answer");
     assert!(!said.has_errors(), "{said:?}");
@@ -36,10 +36,10 @@ async fn core(block: Value) -> CoreClient {
 }
 
 /// Somebody who edits comments by hand.
-struct Person(Fleet);
+pub(super) struct Person(pub(super) Fleet);
 
 impl Person {
-    fn new(world: &World) -> Person {
+    pub(super) fn new(world: &World) -> Person {
         let connections = world.sim.clusters().into_iter().map(|cluster| {
             let token = cluster.token("platform").expect("a token");
             let mut connection = ClusterConnection::new(cluster.name(), [cluster.url()], Auth::Token(token.into()));
@@ -49,12 +49,12 @@ impl Person {
         Person(Fleet::new(connections.collect(), Federation::default(), Settings::default()).expect("a fleet"))
     }
 
-    async fn comment(&self, cluster: &str, pool: &str) -> Option<String> {
+    pub(super) async fn comment(&self, cluster: &str, pool: &str) -> Option<String> {
         let site = self.0.site(cluster).expect("a cluster");
         site.client.pool(pool).await.expect("an answer").map(|pool| pool.comment.unwrap_or_default())
     }
 
-    async fn write(&self, cluster: &str, pool: &str, comment: &str) {
+    pub(super) async fn write(&self, cluster: &str, pool: &str, comment: &str) {
         self.0.site(cluster).expect("a cluster").client.update_pool(pool, comment).await.expect("a comment");
     }
 }

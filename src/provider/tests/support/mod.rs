@@ -209,12 +209,21 @@ fn of(attribute: &Attribute, known: bool) -> BoxedStrategy<Value> {
 }
 
 fn nested(attribute: &Attribute, mode: NestingMode, attributes: &[Attribute], known: bool) -> BoxedStrategy<Value> {
+    // Parts that depend on each other.
+    match attribute.name.as_str() {
+        "reserve" => return Just(Value::object([("memory", 0.25)])).boxed(),
+        "vmid_range" => return Just(Value::object([("first", 1000), ("last", 1999)])).boxed(),
+        "next_id" => return Just(Value::object([("lower", 1000), ("upper", 2000)])).boxed(),
+        "transport" => return Just(Value::object([("storage", "transfer")])).boxed(),
+        _ => {}
+    }
     let one = object(attributes, known);
     match mode {
         NestingMode::Single => one,
         NestingMode::Map => {
             let keys: &[&str] = match attribute.name.as_str() {
                 "disks" => &["scsi0", "virtio1", "sata2"],
+                "migration_paths" => &["databarn-dr", "hetzner-edge"],
                 "network_devices" => &["net0", "net1"],
                 _ => &["a", "b"],
             };
@@ -239,6 +248,10 @@ fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {
             more.prop_map(Value::set).boxed()
         }
         Type::Set(element) => leaf(name, element).prop_map(|one| Value::Set(vec![one])).boxed(),
+        Type::Map(_) if name == "bwlimit" => {
+            let limit = prop::sample::select(vec!["500Mbps", "1Gbps", "1000Mbps"]);
+            limit.prop_map(|limit| Value::map([("restore", limit)])).boxed()
+        }
         Type::Map(element) => leaf(name, element).prop_map(|one| Value::map([("worldstream-prod", one)])).boxed(),
         _ => {
             let words: &[&str] = match name {
@@ -253,6 +266,17 @@ fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {
                 "on_unhealthy" => &["keep", "return"],
                 "http" => &["http://10.1.2.3/healthz"],
                 "strategy" => &["balanced", "cost"],
+                "tier" => &["primary", "edge"],
+                "currency" => &["EUR", "USD"],
+                "subnet" => &["10.1.20.0/24"],
+                "gateway" => &["10.1.20.1"],
+                "macs" => &["keep", "new"],
+                "wan" => &["write", "read"],
+                "max_bandwidth" => &["1Gbps", "1000Mbps", "10Mbps"],
+                "days" => &["sat", "sun"],
+                "from" | "to" => &["22:00", "05:30"],
+                "zone" => &["UTC", "Europe/Amsterdam"],
+                "mac_prefix" => &["BC:24:11", "bc:24:11"],
                 "format" => &["raw", "qcow2"],
                 "bios" => &["seabios", "ovmf"],
                 "model" => &["virtio", "e1000"],
