@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use federation::model::{Capability, Policy};
+use federation::model::{Capability, Plans, Policy};
 use federation::placement::{Explanation, Inventory, Ledger, ReasonClass, Request, choose, choose_all};
 use federation::{ClusterName, Federation, PoolName};
 use protocol::{AttributePath, Diagnostics, Value};
@@ -119,7 +119,7 @@ async fn rules(ready: &Ready, config: &Value, diags: &mut Diagnostics) -> Option
         Some(snapshot) => snapshot.enrolled.clone(),
         None => ready.fleet.enrolled().await,
     };
-    let mut federation = ready.federation().layered(&enrolled, &BTreeMap::new()).federation;
+    let mut federation = ready.federation().layered(&enrolled, &Plans::default()).federation;
     let inline = pools::pool(&as_pool(config));
     if !federation.pools.contains_key(&pool) && inline.clusters.is_empty() {
         let known: Vec<&str> = federation.pools.keys().map(|name| name.as_str()).collect();

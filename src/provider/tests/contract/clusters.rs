@@ -137,10 +137,8 @@ async fn an_enrolled_cluster_is_imported_and_never_taken_over() {
     let world = World::start().await;
     let block = block(&world, "platform");
     let ours = made(&core(block.clone()).await, CLUSTER, &prod()).await;
-    // A create that was killed before state had it is gone on with; here state has it, as the next plan sees.
-    let begun = apply(&core(block.clone()).await, CLUSTER, &State::default(), &prod()).await;
-    assert!(begun.diagnostics.is_empty() && begun.state.value == ours.value, "{:?}", begun.diagnostics);
-    read(&core(block.clone()).await, &begun.state).await;
+    // State has it, as the next plan of this folder sees.
+    read(&core(block.clone()).await, &ours).await;
     world.sim.clear_requests();
     let other = core(block.clone()).await;
     let plan = planned(&other, CLUSTER, &State::default(), &prod()).await;
@@ -161,6 +159,20 @@ async fn an_enrolled_cluster_is_imported_and_never_taken_over() {
     assert_eq!(writes(&world), Vec::<String>::new());
     let (none, said) = other.import(CLUSTER, DR).await.expect("an answer");
     assert!(none.is_empty() && says(&said, "It is not enrolled"), "{said:?}");
+}
+
+/// All tests have one working folder, so this one has a cluster to itself.
+#[tokio::test]
+async fn an_enrolment_that_was_killed_before_state_had_it_is_gone_on_with() {
+    let world = World::start().await;
+    let block = block(&world, "platform");
+    let edge = Value::object([("name", "hetzner-edge"), ("location", "Frankfurt, DE")]);
+    made(&core(block.clone()).await, CLUSTER, &edge).await;
+    let again = made(&core(block.clone()).await, CLUSTER, &edge).await;
+    assert_eq!(federation_rev(&again), 2);
+    read(&core(block.clone()).await, &again).await;
+    let refused = apply(&core(block).await, CLUSTER, &State::default(), &edge).await;
+    assert!(says(&refused.diagnostics, "is enrolled already"), "once state has it, it is nobody's to take over");
 }
 
 #[tokio::test]
