@@ -80,6 +80,19 @@ fn a_joint_placement_is_known_in_every_plan_and_moves_nobody() {
         workspace.apply_plan("late.tfplan").expect(0);
         world.advance(std::time::Duration::from_secs(15));
         workspace.plan().expect(0);
+        // A site goes dark: nothing moves for that, whatever the policy says by now.
+        world.wait(world.cluster("worldstream-prod").set_dark(true));
+        workspace.plan_to("dark.tfplan").says("A cluster that doesn't answer may hold machines already");
+        assert_eq!(clusters(&workspace, "dark.tfplan"), late);
+        let changed = workspace.show_plan("dark.tfplan");
+        let all = changed["resource_changes"].as_array().cloned().unwrap_or_default();
+        let machines = all.iter().filter(|one| one["type"] == "moxxie_virtual_machine");
+        assert!(
+            machines.clone().all(|one| one["change"]["actions"][0] == "no-op"),
+            "{:?}",
+            machines.collect::<Vec<_>>()
+        );
+        world.wait(world.cluster("worldstream-prod").set_dark(false));
         // A machine that fits nowhere is an error, or listed.
         workspace.edit(
             "main.tf",

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use federation::model::{Capability, Plans, Policy};
-use federation::placement::{Explanation, Inventory, Ledger, ReasonClass, Request, choose, choose_all};
+use federation::placement::{Candidate, Explanation, Inventory, Ledger, ReasonClass, Request, choose, choose_all};
 use federation::{ClusterName, Federation, PoolName};
 use protocol::{AttributePath, Diagnostics, Value};
 
@@ -198,10 +198,10 @@ fn place(
                 let why = format!("stays on {at}, a machine of {pool}");
                 answers.push(stays(key, at, why));
             }
-            (None, None) => match first_is_dark(federation, inventory, &request) {
+            (None, None) => match best_in_the_dark(federation, inventory, &request) {
                 // It may be there. Sending it elsewhere would move a machine because its site is dark.
                 Some(dark) => {
-                    let why = format!("its first choice is {dark}, which doesn't answer");
+                    let why = format!("may be on {dark}, which doesn't answer");
                     maybe_dark.push(format!("{key} ({dark})"));
                     answers.push(Answer { key, place: Ok((dark, why, false)), explanation: None });
                 }
@@ -214,8 +214,8 @@ fn place(
         diags.warning(
             "A cluster that doesn't answer may hold machines already",
             format!(
-                "Nobody can tell whether these exist: {}. They keep the cluster they would have had if it answered; what is new \
-                 among them is refused at apply.",
+                "Nobody can tell whether these exist: {}. They are taken to be there, so that nothing moves because a site is \
+                 dark. What is new among them is refused at apply; a `cluster` in its request sends it elsewhere.",
                 maybe_dark.join(", ")
             ),
         );
@@ -232,15 +232,18 @@ fn place(
     answers
 }
 
-/// The first choice, where it is refused for nothing but its health.
-fn first_is_dark(federation: &Federation, inventory: &Inventory, request: &Request) -> Option<ClusterName> {
+/// Of the clusters that don't answer the one it likes best, whatever stands before it: the rules allow it there, and it may be
+/// there.
+fn best_in_the_dark(federation: &Federation, inventory: &Inventory, request: &Request) -> Option<ClusterName> {
     let explanation: Explanation = match choose(federation, inventory, request, &Ledger::new()) {
         Ok(decision) => decision.explanation,
         Err(refusal) => refusal.explanation,
     };
-    let first = explanation.candidates.into_iter().find(|candidate| candidate.preference == Some(1))?;
-    let dark = !first.refused.is_empty() && first.refused.iter().all(|reason| reason.class() == ReasonClass::Health);
-    dark.then_some(first.cluster)
+    let dark = |candidate: &&Candidate| {
+        candidate.preference.is_some() && candidate.refused.iter().any(|reason| reason.class() == ReasonClass::Health)
+    };
+    let best = explanation.candidates.iter().filter(dark).min_by_key(|candidate| candidate.preference);
+    best.map(|candidate| candidate.cluster.clone())
 }
 
 fn answered(config: &Value, answers: &[Answer]) -> Value {
