@@ -54,6 +54,7 @@ impl Fleet {
                 return self.finish_create(site, &journal, spec, &what, deadline).await;
             }
             self.still_fits(request, cluster, &what).await?;
+            self.may_create(site, spec, &what).await?;
         }
         if let Some(pool) = &spec.pool {
             self.ensure_pool(site, pool.as_str(), &what).await?;

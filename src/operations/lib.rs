@@ -25,6 +25,7 @@ mod notes;
 mod operation;
 mod process;
 mod relocate;
+mod rights;
 mod site;
 mod spec;
 mod status;
