@@ -230,8 +230,7 @@ impl ClusterParts for Reader<'_> {
             }
         }
         let zone = text(value, "zone").unwrap_or_else(|| ZONE.to_owned());
-        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
-        if zone.is_empty() || !zone.chars().all(fine) {
+        if !Window::knows_zone(&zone) {
             self.wrong(at, "zone", format!("{zone:?} is not a time zone; accepted: \"UTC\", \"Europe/Amsterdam\"."));
         }
         let days = value.attr("days").as_list().into_iter().flatten().filter_map(Value::as_str);
