@@ -2,6 +2,8 @@
 //! touched. Each table below is one run of the real CLI; a row is one mistake.
 #[path = "wrong_input/batch.rs"]
 mod batch;
+#[path = "wrong_input/clusters.rs"]
+mod clusters;
 #[path = "wrong_input/history.rs"]
 mod history;
 #[path = "wrong_input/pools.rs"]
@@ -273,11 +275,11 @@ fn provider_blocks_and_their_clusters() {
 }
 
 #[test]
-fn pools_and_data_sources() {
+fn clusters_pools_and_data_sources() {
     for cli in clis() {
         let world = SimulatedWorld::three_sites();
         let workspace = world.workspace(&cli, Path::new(PROVIDER), "app");
-        for rows in [pools::pools(), pools::data()] {
+        for rows in [clusters::clusters(), pools::pools(), pools::data()] {
             Batch::new("provider \"moxxie\" {}\n", &rows).check(&workspace, &["validate", "-json"]);
         }
         assert_eq!(world.requests().len(), 0, "validate asks nobody");
@@ -448,7 +450,7 @@ fn what_only_the_environment_and_the_clusters_know() {
 fn the_tables_are_long_enough() {
     let source = include_str!("wrong_input.rs");
     let rows = source.matches("        row(\"").count() + source.matches("            row(\n").count();
-    let of_pools = pools::pools().len() + pools::data().len();
+    let of_pools = clusters::clusters().len() + pools::pools().len() + pools::data().len();
     let all = rows + of_pools + yaml::cases(YAML).len() + history::CASES.len();
     println!("wrong configurations: {all}");
     assert!(all >= 150, "{all} mistakes");
