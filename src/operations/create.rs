@@ -2,19 +2,21 @@
 use std::time::{Duration, Instant};
 
 use federation::migration::Step;
-use federation::placement::{ClusterFacts, ReasonClass, Request, recheck};
+use federation::placement::{ReasonClass, Request, recheck};
 use federation::{ClusterName, Span};
 use proxmox::{Error, TaskFilter, Upid};
 
 use crate::births::Birth;
+use crate::clone::{Template, clone_params, is_ours};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::Guest;
 use crate::journal::{Holder, Journal, Kind, Place, Undo, create_pool};
 use crate::notes::{self, Mark};
 use crate::operation::Taken;
+use crate::resolve::pick_node;
 use crate::site::Site;
-use crate::spec::{NicPlace, Resolved, VmSpec};
+use crate::spec::{Resolved, VmSpec};
 
 /// A machine that was made or changed, and what went less than well after its disks held data.
 #[derive(Debug)]
@@ -23,6 +25,12 @@ pub struct Outcome {
     pub guest: Guest,
     /// What failed without harm: the next plan shows the difference.
     pub warnings: Vec<Failure>,
+}
+
+/// What a machine is made of: a template, or nothing, and what federation names are there.
+struct Origin<'a> {
+    template: Option<&'a Template>,
+    on: &'a Resolved,
 }
 
 /// How often another VMID is tried when somebody else was faster.
@@ -60,7 +68,14 @@ impl Fleet {
             self.ensure_pool(site, pool.as_str(), &what).await?;
         }
         let facts = site.take_facts(self.settings().fact_age.into()).await;
-        let node = pick_node(&facts, spec, &self.resolve(spec, cluster, &facts, &what)?, &what)?;
+        let on = self.resolve(spec, cluster, &facts, &what)?;
+        let node = pick_node(&facts, spec, &on, &what)?;
+        let template = self.template(site, spec, &node, &facts, &what).await?;
+        let node = template.as_ref().map_or(node.clone(), |template| template.node_for(&node));
+        if let Some(template) = &template {
+            self.may_clone(site, template.vmid, &what).await?;
+        }
+        let origin = Origin { template: template.as_ref(), on: &on };
         let vmid = self.pick_vmid(site, spec, &what).await?;
         let to = Place { cluster: cluster.clone(), node, vmid };
         let mut journal = new_journal(Kind::Create, spec, None, to, uuid::Uuid::new_v4().to_string());
@@ -68,7 +83,7 @@ impl Fleet {
         self.remember(spec, &journal);
         let mut made = None;
         if let Taken::Over(found) = self.take(site, &key, &journal, &what).await? {
-            made = self.made_before(site, &found, &what, deadline).await?;
+            made = self.made_before(site, &found, origin.template, &what, deadline).await?;
             if made.is_some() && found.request != journal.request {
                 return Err(other_request(&what, &found));
             }
@@ -81,8 +96,10 @@ impl Fleet {
             }
         }
         if made.is_none() {
-            let resolved = self.resolve(spec, cluster, &facts, &what)?;
-            self.make(site, &key, &mut journal, spec, &resolved, &what, deadline).await?;
+            self.make(site, &key, &mut journal, spec, &origin, &what, deadline).await?;
+        }
+        if template.is_some() {
+            self.shaped(site, &key, &journal, spec, &on, &what, deadline).await?;
         }
         let outcome = self.finish_create(site, &journal, spec, &what, deadline).await?;
         self.give_back(site, &key, journal.epoch).await.map_err(|error| {
@@ -113,7 +130,9 @@ impl Fleet {
             let Some(found) = overview.operation(key) else { continue };
             let claim = Journal { holder: Holder::me(), ..found };
             let (journal, made) = match self.take(other, key, &claim, what).await? {
-                Taken::Over(journal) => (*journal.clone(), self.made_before(other, &journal, what, deadline).await?),
+                Taken::Over(journal) => {
+                    (*journal.clone(), self.made_before(other, &journal, None, what, deadline).await?)
+                }
                 // Given back since we looked.
                 Taken::New => (claim, None),
             };
@@ -196,95 +215,12 @@ impl Fleet {
         Ok(ours)
     }
 
-    /// Makes the PVE pool on first need, where the token may.
-    pub(crate) async fn ensure_pool(&self, site: &Site, pool: &str, what: &str) -> Result<(), Failure> {
-        let overview = site.glance().await.map_err(|error| dark(what, &site.name, error))?;
-        if overview.has_pool(pool) {
-            return Ok(());
-        }
-        let mut levels = pool.match_indices('/').map(|(at, _)| &pool[..at]).collect::<Vec<_>>();
-        levels.push(pool);
-        for level in levels {
-            match site.client.create_pool(level, None).await {
-                Ok(()) => site.changed().await,
-                Err(error) if error.is_already_exists() => {}
-                // A token that may not see pools may still use one that exists.
-                Err(error)
-                    if error.is_permission_denied()
-                        && site.client.pool(level).await.is_ok_and(|pool| pool.is_some()) => {}
-                Err(error) => {
-                    return Err(Failure::new(what)
-                        .at(format!("cluster {} has no pool {level}, and it can't be created", site.name))
-                        .said(error)
-                        .state("nothing was touched")
-                        .next(format!("create the pool, or give the token Pool.Allocate on /pool/{level}")));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What federation names become on a cluster.
-    pub(crate) fn resolve(
-        &self,
-        spec: &VmSpec,
-        cluster: &ClusterName,
-        facts: &ClusterFacts,
-        what: &str,
-    ) -> Result<Resolved, Failure> {
-        let declared = self.facts(cluster.as_str());
-        let mut resolved = Resolved::default();
-        for (slot, disk) in &spec.disks {
-            let only = || {
-                let mut images = facts.storages.iter().filter(|storage| storage.content.contains("images"));
-                let first = images.next()?.name.clone();
-                images.all(|other| other.name == first).then_some(first)
-            };
-            let storage = declared.resolve_storage(disk.storage.as_deref()).or_else(only).ok_or_else(|| {
-                Failure::new(what)
-                    .at(format!("cluster {cluster}: disk {slot} names no storage, and the cluster has no primary one"))
-                    .state("nothing was touched")
-                    .next("set `storage` of the disk, or the cluster's primary storage")
-            })?;
-            resolved.storages.insert(*slot, storage);
-        }
-        for (slot, nic) in &spec.nics {
-            let wish = federation::model::NicRequest {
-                network: nic.network.clone(),
-                bridge: nic.bridge.clone(),
-                vlan: nic.vlan,
-            };
-            let on = declared.resolve_network(&wish).ok_or_else(|| {
-                Failure::new(what).at(format!("network device {slot} names neither a network nor a bridge"))
-            })?;
-            resolved.nics.insert(*slot, NicPlace { bridge: on.bridge, vlan: on.vlan });
-        }
-        Ok(resolved)
-    }
-
-    pub(crate) async fn pick_vmid(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<u32, Failure> {
-        if let Some(vmid) = spec.vmid {
-            return Ok(vmid);
-        }
-        let refuse = |error: Error| Failure::new(what).at(format!("cluster {}: no VMID", site.name)).said(error);
-        let Some(range) = self.facts(site.name.as_str()).vmid_range else {
-            return self.free_everywhere(site).await.map_err(refuse);
-        };
-        let overview = site.fresh().await.map_err(refuse)?;
-        for vmid in range.first..=range.last {
-            if overview.guest(vmid).is_none() && site.client.next_id(Some(vmid)).await.is_ok() {
-                return Ok(vmid);
-            }
-        }
-        let detail = format!("cluster {}: no VMID is free from {} to {}", site.name, range.first, range.last);
-        Err(Failure::new(what).at(detail).state("nothing was touched").next("widen `vmid_range` of the cluster"))
-    }
-
     /// The machine that an interrupted create has made, once its task has ended.
     async fn made_before(
         &self,
         site: &Site,
         journal: &Journal,
+        template: Option<&Template>,
         what: &str,
         deadline: Instant,
     ) -> Result<Option<Guest>, Failure> {
@@ -295,8 +231,9 @@ impl Fleet {
             // How it ends is seen from the machine.
             let _ = self.wait(site, &task.upid, deadline, what).await;
         }
+        self.end_of_copy(site, journal, template, what, deadline).await?;
         match site.guest_now(&to.node, to.vmid).await {
-            Ok(guest) if guest.uuid.eq_ignore_ascii_case(&journal.uuid) => Ok(Some(guest)),
+            Ok(guest) if is_ours(&guest, journal) => Ok(Some(guest)),
             Ok(_) => Ok(None),
             Err(error) if error.is_not_found() || error.is_permission_denied() => Ok(None),
             Err(error) => Err(dark(what, &site.name, error)),
@@ -311,7 +248,7 @@ impl Fleet {
         key: &str,
         journal: &mut Journal,
         spec: &VmSpec,
-        on: &Resolved,
+        origin: &Origin<'_>,
         what: &str,
         deadline: Instant,
     ) -> Result<(), Failure> {
@@ -319,12 +256,11 @@ impl Fleet {
             let mark = Mark { op: Some(journal.op.clone()), ..Mark::default() };
             let notes = notes::join(spec.description.as_deref().unwrap_or_default(), &mark)
                 .map_err(|error| Failure::new(what).at(error.to_string()).next("shorten `description`"))?;
-            let params = spec.create_params(journal.to.vmid, &journal.uuid, &notes, on);
-            let error = match site.client.create_vm(&journal.to.node, params).await {
+            let error = match self.ask_for(site, journal, spec, origin, &notes).await {
                 Ok(upid) => {
                     let waited = self.wait(site, &upid, deadline, what).await;
                     return match waited {
-                        Err(failure) => Err(self.not_made(site, key, journal, failure, deadline).await),
+                        Err(failure) => Err(self.not_made(site, key, journal, origin, failure, deadline).await),
                         Ok(()) => Ok(()),
                     };
                 }
@@ -332,7 +268,7 @@ impl Fleet {
             };
             site.changed().await;
             if (error.is_already_exists() || error.is_ambiguous())
-                && self.made_before(site, journal, what, deadline).await?.is_some()
+                && self.made_before(site, journal, origin.template, what, deadline).await?.is_some()
             {
                 return Ok(());
             }
@@ -363,6 +299,7 @@ impl Fleet {
         site: &Site,
         key: &str,
         journal: &Journal,
+        origin: &Origin<'_>,
         failure: Failure,
         deadline: Instant,
     ) -> Failure {
@@ -370,7 +307,7 @@ impl Fleet {
         if at.kind == FailureKind::Interrupted {
             return at;
         }
-        let left = self.made_before(site, journal, "", deadline).await;
+        let left = self.made_before(site, journal, origin.template, "", deadline).await;
         let state = match left {
             Ok(None) if self.give_back(site, key, journal.epoch).await.is_ok() => {
                 "Proxmox VE took it back: nothing was made"
@@ -379,6 +316,47 @@ impl Fleet {
             _ => "what there is of it is taken up by the next apply",
         };
         at.state(state).next("mend that, and apply again")
+    }
+
+    /// Begins a create, or a copy of the template.
+    async fn ask_for(
+        &self,
+        site: &Site,
+        journal: &Journal,
+        spec: &VmSpec,
+        origin: &Origin<'_>,
+        notes: &str,
+    ) -> Result<Upid, Error> {
+        let to = &journal.to;
+        match origin.template {
+            Some(template) => {
+                let params = clone_params(spec, template, to, notes, origin.on);
+                site.client.clone_vm(&template.node, template.vmid, params).await
+            }
+            None => {
+                let params = spec.create_params(to.vmid, &journal.uuid, notes, origin.on);
+                site.client.create_vm(&to.node, params).await
+            }
+        }
+    }
+
+    /// Shapes a copy. What can't be made of it is taken back, unless nobody knows whether it was made.
+    #[expect(clippy::too_many_arguments, reason = "one create, seen whole")]
+    async fn shaped(
+        &self,
+        site: &Site,
+        key: &str,
+        journal: &Journal,
+        spec: &VmSpec,
+        on: &Resolved,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let Err(failure) = self.shape(site, journal, spec, on, what, deadline).await else { return Ok(()) };
+        if failure.kind == FailureKind::Plain && self.unmake(site, key, journal, what, deadline).await {
+            return Err(failure.state("the copy of the template was taken back").next("mend that, and apply again"));
+        }
+        Err(failure.state("the copy of the template is there, and not finished").next("apply again: it is taken up"))
     }
 
     /// Starts the machine and takes the mark off. The disks hold data now, so what fails here is a warning.
@@ -522,36 +500,4 @@ fn digest(request: &Request) -> String {
     use sha2::{Digest, Sha256};
     let text = serde_json::to_string(request).unwrap_or_default();
     Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The node with the most memory not given out, among those that have every storage and bridge (design §4.5).
-pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what: &str) -> Result<String, Failure> {
-    if let Some(node) = &spec.node {
-        return Ok(node.clone());
-    }
-    let has_storage = |node: &str, name: &String| {
-        facts.storages.iter().any(|storage| storage.name == *name && storage.nodes.contains(node))
-    };
-    let has_bridge =
-        |node: &str, place: &NicPlace| facts.bridges.get(node).is_none_or(|bridges| bridges.contains(&place.bridge));
-    let free = |node: &str, memory: u64| {
-        let given = facts.guests.iter().filter(|guest| guest.node == node && guest.running).map(|guest| guest.memory.0);
-        memory.saturating_sub(given.sum())
-    };
-    let fitting = facts.usable_nodes().filter(|node| {
-        on.storages.values().all(|storage| has_storage(&node.name, storage))
-            && on.nics.values().all(|place| has_bridge(&node.name, place))
-    });
-    let best = fitting.max_by(|a, b| {
-        let key = |node: &federation::placement::NodeFacts| free(&node.name, node.memory.0);
-        key(a).cmp(&key(b)).then_with(|| b.name.cmp(&a.name))
-    });
-    best.map(|node| node.name.clone()).ok_or_else(|| {
-        let storages: Vec<&str> = on.storages.values().map(String::as_str).collect();
-        let bridges: Vec<&str> = on.nics.values().map(|place| place.bridge.as_str()).collect();
-        Failure::stale(
-            what,
-            format!("no online node has every storage ({}) and bridge ({})", storages.join(", "), bridges.join(", ")),
-        )
-    })
 }

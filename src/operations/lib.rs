@@ -10,9 +10,12 @@
 
 mod audit;
 mod births;
+mod clone;
 pub mod connections;
 mod create;
 mod destroy;
+mod difference;
+mod disks;
 mod enrolment;
 mod failure;
 mod fleet;
@@ -23,8 +26,10 @@ mod journal;
 pub mod moves;
 mod notes;
 mod operation;
+mod parameters;
 mod process;
 mod relocate;
+mod resolve;
 mod rights;
 mod site;
 mod spec;
@@ -46,7 +51,11 @@ pub use notes::{Copy, Kept, Mark, MarkFound, Origin, Retired};
 pub use process::Process;
 pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
 pub use site::{Overview, Site};
-pub use spec::{Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, OnUnhealthy, Resolved, Source, VmSpec};
+pub use spec::{
+    AddressWish, CloneWish, CloudInitWish, Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, OnUnhealthy,
+    Password,
+    RebootPolicy, Resolved, Source, VmSpec,
+};
 pub use status::{ClusterStatus, Open, Status};
 
 /// What is needed to connect, for callers that read it from a user.

@@ -38,11 +38,28 @@ impl Fleet {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Failure::new(what)
-            .at(format!("cluster {}: the token lacks {}", site.name, missing.join(", ")))
-            .state("nothing was touched")
-            .next("grant it, and apply again"))
+        Err(lacks(site, &missing, what))
     }
+
+    /// Refuses a copy of a template that the token may not copy (`pve-behaviour.md` §1.4).
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(crate) async fn may_clone(&self, site: &Site, template: u32, what: &str) -> Result<(), Failure> {
+        let Some(all) = site.permissions().await else { return Ok(()) };
+        let path = format!("/vms/{template}");
+        if held(site, all, std::slice::from_ref(&path), "VM.Clone").await {
+            return Ok(());
+        }
+        Err(lacks(site, &[format!("VM.Clone on {path}, the template")], what))
+    }
+}
+
+fn lacks(site: &Site, missing: &[String], what: &str) -> Failure {
+    Failure::new(what)
+        .at(format!("cluster {}: the token lacks {}", site.name, missing.join(", ")))
+        .state("nothing was touched")
+        .next("grant it, and apply again")
 }
 
 /// The list of all paths names those with an entry of their own; what is below one is asked for by its path.
@@ -73,6 +90,9 @@ fn needed(spec: &VmSpec, on: &Resolved, facts: &ClusterFacts, pool_exists: bool)
     }
     if spec.started {
         machine.push("VM.PowerMgmt");
+    }
+    if spec.cloud_init.is_some() {
+        machine.extend(["VM.Config.Cloudinit", "VM.Config.CDROM"]);
     }
     // Read back when it is made.
     machine.push("VM.Audit");

@@ -1,8 +1,8 @@
-//! Owns what a virtual machine shall be, in federation names, and what that is in Proxmox VE's parameters on one cluster.
+//! Owns what a virtual machine shall be, in federation names.
 use std::collections::{BTreeMap, BTreeSet};
 
 use federation::{Bytes, PoolName, Slot, Span, VmName};
-use proxmox::Params;
+use secrecy::{ExposeSecret, SecretString};
 
 /// A virtual machine as it is wanted.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +39,85 @@ pub struct VmSpec {
     pub bios: Option<String>,
     /// Machine type.
     pub machine: Option<String>,
+    /// Devices it boots from, in order; `None` leaves them alone.
+    pub boot_order: Option<Vec<String>>,
+    /// The template it is made from. Read at create only.
+    pub clone: Option<CloneWish>,
+    /// What the guest is told at its first boot; `None` leaves it alone.
+    pub cloud_init: Option<CloudInitWish>,
+    /// What happens to a change that a running machine can't take.
+    pub reboot: RebootPolicy,
     /// How it moves.
     pub migration: MigrationWish,
+}
+
+/// The template that a machine is made from: always a full clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneWish {
+    /// Name of the template on the machine's cluster.
+    pub template: String,
+    /// Storage of the copied disks, by federation name.
+    pub storage: Option<String>,
+}
+
+/// What cloud-init tells the guest. What is `None` is left alone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CloudInitWish {
+    /// User that is made.
+    pub user: Option<String>,
+    /// Public keys of the user.
+    pub ssh_keys: Option<Vec<String>>,
+    /// Password of the user, where it has to be written now.
+    pub password: Option<Password>,
+    /// Addresses by network slot.
+    pub addresses: BTreeMap<Slot, AddressWish>,
+    /// Name servers.
+    pub dns: Option<Vec<String>>,
+}
+
+/// A password: sent to Proxmox VE, and never shown.
+#[derive(Debug, Clone)]
+pub struct Password(SecretString);
+
+impl Password {
+    /// Wraps it.
+    pub fn new(text: &str) -> Password {
+        Password(SecretString::from(text))
+    }
+
+    /// For the one call that sends it.
+    pub(crate) fn secret(&self) -> SecretString {
+        self.0.clone()
+    }
+}
+
+impl PartialEq for Password {
+    fn eq(&self, other: &Password) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+/// Addresses of one network device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressWish {
+    /// `dhcp`, or an address with its prefix.
+    pub ipv4: Option<String>,
+    /// Gateway.
+    pub gateway4: Option<String>,
+    /// `dhcp`, `auto`, or an address with its prefix.
+    pub ipv6: Option<String>,
+    /// Gateway.
+    pub gateway6: Option<String>,
+}
+
+/// What happens to a change that a running machine takes only when it is stopped and started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RebootPolicy {
+    /// It waits, and a warning says so.
+    #[default]
+    Warn,
+    /// The machine is restarted.
+    Reboot,
 }
 
 /// Processor.
@@ -175,136 +252,15 @@ pub struct Resolved {
     pub storages: BTreeMap<Slot, String>,
     /// Bridge and VLAN by network slot.
     pub nics: BTreeMap<Slot, NicPlace>,
-}
-
-impl DiskWish {
-    /// The property string that allocates this disk on `storage` (`pve-behaviour.md` §2.3: the size is in GiB).
-    pub(crate) fn allocation(&self, storage: &str) -> String {
-        let mut text = format!("{storage}:{}", gib(self.size));
-        if let Some(format) = &self.format {
-            text.push_str(&format!(",format={format}"));
-        }
-        for (key, value) in self.options() {
-            text.push_str(&format!(",{key}={value}"));
-        }
-        text
-    }
-
-    /// Options that differ from Proxmox VE's own defaults.
-    fn options(&self) -> Vec<(&'static str, &'static str)> {
-        let set = [(self.ssd, ("ssd", "1")), (self.discard, ("discard", "on")), (!self.backup, ("backup", "0"))];
-        set.into_iter().filter(|(on, _)| *on).map(|(_, option)| option).collect()
-    }
-}
-
-impl NicWish {
-    /// The property string of this device at `place`.
-    pub(crate) fn device(&self, place: &NicPlace, link_down: bool) -> String {
-        let mac = self.mac.as_ref().map(|mac| format!("={mac}")).unwrap_or_default();
-        let vlan = place.vlan.map(|vlan| format!(",tag={vlan}")).unwrap_or_default();
-        let firewall = if self.firewall { ",firewall=1" } else { "" };
-        let link = if link_down { ",link_down=1" } else { "" };
-        format!("{}{mac},bridge={}{vlan}{firewall}{link}", self.model, place.bridge)
-    }
+    /// Storage for what names none: EFI variables and the cloud-init drive of a machine without disks, copies of a template.
+    pub primary: Option<String>,
+    /// Storage of a clone's disks, where it is named.
+    pub copies: Option<String>,
 }
 
 impl VmSpec {
-    /// Parameters that create this machine as `vmid` with `uuid`, with `notes` as its description.
-    pub(crate) fn create_params(&self, vmid: u32, uuid: &str, notes: &str, on: &Resolved) -> Params {
-        let mut params = Params::new()
-            .set("vmid", vmid)
-            .set("name", &self.name)
-            .set("smbios1", format!("uuid={uuid}"))
-            .set("cores", self.cpu.cores)
-            .set("sockets", self.cpu.sockets)
-            .set("cpu", &self.cpu.model)
-            .set("memory", self.memory.as_mib())
-            .set("ostype", "l26")
-            .set("scsihw", "virtio-scsi-single")
-            .flag("onboot", self.on_boot)
-            .flag("protection", self.protection)
-            .flag("agent", self.agent)
-            .opt("pool", self.pool.as_ref())
-            .opt("bios", self.bios.as_ref())
-            .opt("machine", self.machine.as_ref());
-        if !notes.is_empty() {
-            params = params.set("description", notes);
-        }
-        if let Some(tags) = self.tags.as_ref().filter(|tags| !tags.is_empty()) {
-            params = params.set("tags", join_tags(tags));
-        }
-        for (slot, disk) in &self.disks {
-            if let Some(storage) = on.storages.get(slot) {
-                params = params.set(slot.to_string(), disk.allocation(storage));
-            }
-        }
-        for (slot, nic) in &self.nics {
-            if let Some(place) = on.nics.get(slot) {
-                params = params.set(slot.to_string(), nic.device(place, false));
-            }
-        }
-        if let Some(first) = self.disks.keys().next() {
-            params = params.set("boot", format!("order={first}"));
-        }
-        params
-    }
-
     /// Virtual processors.
     pub fn vcpus(&self) -> u32 {
         self.cpu.cores.saturating_mul(self.cpu.sockets)
-    }
-}
-
-/// Tags as Proxmox VE stores them.
-pub(crate) fn join_tags(tags: &BTreeSet<String>) -> String {
-    tags.iter().map(String::as_str).collect::<Vec<_>>().join(";")
-}
-
-/// A size in GiB, with a fraction only where there is one: sizes are whole MiB, so ten binary places are exact.
-fn gib(size: Bytes) -> String {
-    let mib = size.as_mib();
-    if mib.is_multiple_of(1024) {
-        return (mib / 1024).to_string();
-    }
-    let exact = format!("{}.{:010}", mib / 1024, (mib % 1024) * 10_000_000_000 / 1024);
-    exact.trim_end_matches('0').to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_written_in_gib_exactly() {
-        for (mib, text) in [(1024, "1"), (40 * 1024, "40"), (512, "0.5"), (1536, "1.5"), (1, "0.0009765625")] {
-            assert_eq!(gib(Bytes::from_mib(mib)), text);
-        }
-    }
-
-    #[test]
-    fn a_disk_and_a_network_device_say_only_what_differs_from_the_default() {
-        let plain = DiskWish {
-            size: Bytes::from_gib(40),
-            storage: None,
-            format: None,
-            ssd: false,
-            discard: false,
-            backup: true,
-        };
-        assert_eq!(plain.allocation("ceph"), "ceph:40");
-        let all = DiskWish { format: Some("qcow2".into()), ssd: true, discard: true, backup: false, ..plain };
-        assert_eq!(all.allocation("ceph"), "ceph:40,format=qcow2,ssd=1,discard=on,backup=0");
-        let nic = NicWish {
-            network: Some("app".into()),
-            bridge: None,
-            vlan: None,
-            model: "virtio".into(),
-            mac: Some("BC:24:11:00:00:01".into()),
-            firewall: true,
-        };
-        let place = NicPlace { bridge: "vmbr0".into(), vlan: Some(120) };
-        assert_eq!(nic.device(&place, true), "virtio=BC:24:11:00:00:01,bridge=vmbr0,tag=120,firewall=1,link_down=1");
-        let bare = NicWish { mac: None, firewall: false, ..nic };
-        assert_eq!(bare.device(&NicPlace { vlan: None, ..place }, false), "virtio,bridge=vmbr0");
     }
 }

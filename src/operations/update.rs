@@ -1,18 +1,20 @@
 //! Owns changing a machine where it is: settings, disks, network devices, pool, running or not; and what is past its date.
 use std::time::{Duration, Instant};
 
-use federation::model::NicRequest;
-use federation::{Bytes, Slot, Span};
-use proxmox::{DiskSpec, Error, NicSpec, Params};
+use federation::Span;
+use federation::placement::ClusterFacts;
+use proxmox::Error;
 
 use crate::create::Outcome;
+use crate::difference::Difference;
+use crate::disks;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::journal::Place;
 use crate::relocate::remove_fenced;
 use crate::site::Site;
-use crate::spec::{DiskWish, NicPlace, NicWish, VmSpec, join_tags};
+use crate::spec::{RebootPolicy, Resolved, VmSpec};
 
 /// How often a change is made again when somebody else changed the configuration in between.
 const DIGEST_TRIES: u32 = 5;
@@ -36,34 +38,93 @@ impl Fleet {
         let mut warnings = self.remove_expired(&site, &guest, deadline, &what).await?;
         self.change_pool(&site, &guest, new, &what).await?;
         let place = guest.place.clone();
-        let changed = self.configure(&site, &place, old, new, &what).await?;
-        self.grow(&site, &place, old, new, &what, deadline).await?;
+        let on = self.places(&site, new, &what).await?;
+        let changed = self.configure(&site, &place, (Some(old), new), &on, None, &what).await?;
+        let moved = disks::to_move(old, new, &on);
+        self.move_disks(&site, &place, &moved, &what, deadline).await?;
+        self.grow(&site, &place, &disks::to_grow(old, new), &what, deadline).await?;
         self.power(&site, &guest, new, deadline, &what).await?;
         let fail = |error: Error| {
             Failure::new(&what).at(place.to_string()).said(error).state("the changes were made").next("plan again")
         };
         let guest = site.guest_now(&place.node, place.vmid).await.map_err(fail)?;
         if changed && guest.running {
-            let pending = site.client.vm_pending(&place.node, place.vmid).await.map_err(fail)?;
-            let keys: Vec<String> = pending.into_iter().filter(|one| one.is_pending()).map(|one| one.key).collect();
-            if !keys.is_empty() {
-                warnings.push(
-                    Failure::new(format!("Virtual machine {} takes a change at its next restart", new.name))
-                        .at(format!("{place}: {}", keys.join(", ")))
-                        .next("restart it through Proxmox VE (a restart inside the guest is not enough)"),
-                );
-            }
+            warnings.extend(self.pending(&site, &place, new, deadline, &what).await?);
         }
         Ok(Outcome { guest, warnings })
     }
 
-    /// One PUT with everything that differs. Whether there was anything.
-    async fn configure(
+    /// What federation names are on the cluster of a machine that exists. Facts are asked for only where a disk names no
+    /// storage and the cluster declares no primary one.
+    async fn places(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<Resolved, Failure> {
+        if let Ok(resolved) = self.resolve(spec, &site.name, &ClusterFacts::default(), what) {
+            return Ok(resolved);
+        }
+        let facts = site.take_facts(self.settings().fact_age.into()).await;
+        if let Ok(resolved) = self.resolve(spec, &site.name, &facts, what) {
+            return Ok(resolved);
+        }
+        // What is there already needs no storage named.
+        let mut named = spec.clone();
+        named.disks.retain(|_, disk| disk.storage.is_some());
+        self.resolve(&named, &site.name, &facts, what)
+    }
+
+    /// What a running machine could not take: it waits, and a warning says so, or the machine is restarted.
+    async fn pending(
         &self,
         site: &Site,
         at: &Place,
-        old: &VmSpec,
         new: &VmSpec,
+        deadline: Instant,
+        what: &str,
+    ) -> Result<Option<Failure>, Failure> {
+        let waiting = self.waiting(site, at, what).await?;
+        if waiting.is_empty() {
+            return Ok(None);
+        }
+        if new.reboot == RebootPolicy::Warn {
+            let waits = Failure::new(format!("Virtual machine {} takes a change at its next restart", new.name))
+                .at(format!("{at}: {}", waiting.join(", ")))
+                .next(
+                    "restart it through Proxmox VE (a restart inside the guest is not enough), or set reboot_policy = \"reboot\"",
+                );
+            return Ok(Some(waits));
+        }
+        let fail = |failure: Failure| {
+            failure
+                .at(format!("{at}: it was not restarted"))
+                .state(format!("everything is written; {} wait for a restart", waiting.join(", ")))
+                .next("see to the guest, and restart it through Proxmox VE")
+        };
+        let timeout = Some(new.migration.shutdown_timeout.into());
+        let upid = site.client.reboot_vm(&at.node, at.vmid, timeout).await;
+        let upid = upid.map_err(|error| fail(Failure::new(what).said(error)))?;
+        self.wait(site, &upid, deadline, what).await.map_err(fail)?;
+        let left = self.waiting(site, at, what).await?;
+        Ok((!left.is_empty()).then(|| {
+            Failure::new(format!("Virtual machine {} was restarted, and a change still waits", new.name))
+                .at(format!("{at}: {}", left.join(", ")))
+                .next("see the task log of its start in Proxmox VE")
+        }))
+    }
+
+    /// The keys whose values a running machine has not taken yet.
+    async fn waiting(&self, site: &Site, at: &Place, what: &str) -> Result<Vec<String>, Failure> {
+        let pending = site.client.vm_pending(&at.node, at.vmid).await.map_err(|error| {
+            Failure::new(what).at(at.to_string()).said(error).state("the changes were made").next("plan again")
+        })?;
+        Ok(pending.into_iter().filter(proxmox::PendingValue::is_pending).map(|one| one.key).collect())
+    }
+
+    /// One call with everything that differs. Whether there was anything.
+    pub(crate) async fn configure(
+        &self,
+        site: &Site,
+        at: &Place,
+        (old, new): (Option<&VmSpec>, &VmSpec),
+        on: &Resolved,
+        uuid: Option<&str>,
         what: &str,
     ) -> Result<bool, Failure> {
         let fail = |error: Error| {
@@ -75,7 +136,7 @@ impl Fleet {
         };
         for attempt in 1..=DIGEST_TRIES {
             let guest = site.guest_now(&at.node, at.vmid).await.map_err(fail)?;
-            let params = self.difference(site, &guest, old, new, what)?;
+            let params = Difference { guest: &guest, old, new, on, uuid }.params(what)?;
             if params.is_empty() {
                 return Ok(false);
             }
@@ -94,173 +155,6 @@ impl Fleet {
             }
         }
         Ok(true)
-    }
-
-    /// The parameters that bring a guest from what it is to what is wanted, where the user's wish changed or reality drifted.
-    fn difference(
-        &self,
-        site: &Site,
-        guest: &Guest,
-        old: &VmSpec,
-        new: &VmSpec,
-        what: &str,
-    ) -> Result<Params, Failure> {
-        let config = &guest.config;
-        let mut params = Params::new();
-        let mut delete: Vec<String> = Vec::new();
-        if config.name() != Some(new.name.as_str()) {
-            params = params.set("name", &new.name);
-        }
-        if config.cores() != u64::from(new.cpu.cores) {
-            params = params.set("cores", new.cpu.cores);
-        }
-        if config.sockets() != u64::from(new.cpu.sockets) {
-            params = params.set("sockets", new.cpu.sockets);
-        }
-        if config.cpu_type().unwrap_or("kvm64") != new.cpu.model {
-            params = params.set("cpu", &new.cpu.model);
-        }
-        if config.memory_mib() != new.memory.as_mib() {
-            params = params.set("memory", new.memory.as_mib());
-        }
-        let flags = [
-            ("onboot", config.onboot(), new.on_boot),
-            ("protection", config.protection(), new.protection),
-            ("agent", config.agent().enabled(), new.agent),
-        ];
-        for (key, _, wanted) in flags.into_iter().filter(|(_, is, wanted)| is != wanted) {
-            params = params.flag(key, wanted);
-        }
-        if let Some(tags) = &new.tags {
-            let is: std::collections::BTreeSet<String> = config.tags().into_iter().collect();
-            match (is == *tags, tags.is_empty()) {
-                (true, _) => {}
-                (false, true) => delete.push("tags".into()),
-                (false, false) => params = params.set("tags", join_tags(tags)),
-            }
-        }
-        if let Some(description) = &new.description
-            && *description != guest.description
-        {
-            let notes = crate::notes::join(description, &guest.mark).map_err(|error| {
-                Failure::new(what).at(format!("{}: {error}", guest.place)).next("shorten `description`")
-            })?;
-            params = params.set("description", notes);
-        }
-        params = self.disk_differences(site, guest, old, new, params, &mut delete, what)?;
-        params = self.nic_differences(site, guest, old, new, params, &mut delete, what)?;
-        if !delete.is_empty() {
-            params = params.set("delete", delete.join(","));
-        }
-        Ok(params)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one difference, seen whole")]
-    fn disk_differences(
-        &self,
-        site: &Site,
-        guest: &Guest,
-        old: &VmSpec,
-        new: &VmSpec,
-        mut params: Params,
-        delete: &mut Vec<String>,
-        what: &str,
-    ) -> Result<Params, Failure> {
-        let found = guest.config.disks().unwrap_or_default();
-        let declared = self.facts(site.name.as_str());
-        for (slot, wish) in &new.disks {
-            let Some(disk) = found.get(&slot.to_string()) else {
-                let storage = declared.resolve_storage(wish.storage.as_deref()).ok_or_else(|| {
-                    Failure::new(what)
-                        .at(format!(
-                            "cluster {}: disk {slot} names no storage, and the cluster has no primary one",
-                            site.name
-                        ))
-                        .next("set `storage` of the disk")
-                })?;
-                params = params.set(slot.to_string(), wish.allocation(&storage));
-                continue;
-            };
-            let mut wanted = disk.clone();
-            set_options(&mut wanted, wish);
-            if wanted.properties().to_string() != disk.properties().to_string() {
-                params = params.set(slot.to_string(), wanted.properties());
-            }
-        }
-        delete.extend(taken_out(&old.disks, &new.disks).filter(|slot| found.contains_key(slot)));
-        Ok(params)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one difference, seen whole")]
-    fn nic_differences(
-        &self,
-        site: &Site,
-        guest: &Guest,
-        old: &VmSpec,
-        new: &VmSpec,
-        mut params: Params,
-        delete: &mut Vec<String>,
-        what: &str,
-    ) -> Result<Params, Failure> {
-        let found = guest.config.nics().unwrap_or_default();
-        let declared = self.facts(site.name.as_str());
-        for (slot, wish) in &new.nics {
-            let request = NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
-            let on = declared.resolve_network(&request).ok_or_else(|| {
-                Failure::new(what).at(format!("network device {slot} names neither a network nor a bridge"))
-            })?;
-            let place = NicPlace { bridge: on.bridge, vlan: on.vlan };
-            let Some(nic) = found.get(&slot.to_string()) else {
-                params = params.set(slot.to_string(), wish.device(&place, false));
-                continue;
-            };
-            let wanted = nic_as_wished(nic, wish, &place);
-            if wanted.properties().to_string() != nic.properties().to_string() {
-                params = params.set(slot.to_string(), wanted.properties());
-            }
-        }
-        delete.extend(taken_out(&old.nics, &new.nics).filter(|slot| found.contains_key(slot)));
-        Ok(params)
-    }
-
-    /// Grows disks to the wished size. The call is absolute, so that making it twice is making it once.
-    async fn grow(
-        &self,
-        site: &Site,
-        at: &Place,
-        old: &VmSpec,
-        new: &VmSpec,
-        what: &str,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let grown: Vec<(&Slot, Bytes)> = new
-            .disks
-            .iter()
-            .filter(|(slot, wish)| old.disks.get(*slot).is_some_and(|had| had.size < wish.size))
-            .map(|(slot, wish)| (slot, wish.size))
-            .collect();
-        if grown.is_empty() {
-            return Ok(());
-        }
-        let fail = |error: Error| Failure::new(what).at(at.to_string()).said(error).next("mend that, and apply again");
-        let config = site.client.vm_config(&at.node, at.vmid, false).await.map_err(fail)?;
-        let disks = config.disks().unwrap_or_default();
-        for (slot, size) in grown {
-            let is = disks.get(&slot.to_string()).and_then(DiskSpec::size_bytes).unwrap_or_default();
-            if is >= size.0 {
-                continue;
-            }
-            let size = proxmox::format_size(size.0);
-            let resized = site.client.resize_disk(&at.node, at.vmid, &slot.to_string(), &size, None).await;
-            let resized = resized.map_err(|error| {
-                fail(error).state(format!("disk {slot} has its former size; what came before it was changed"))
-            })?;
-            if let Some(upid) = resized {
-                self.wait(site, &upid, deadline, what).await?;
-            }
-        }
-        site.changed().await;
-        Ok(())
     }
 
     /// Starts or shuts down a machine.
@@ -383,44 +277,4 @@ impl Fleet {
         site.changed().await;
         Ok(())
     }
-}
-
-/// Slots that were configured and are no longer.
-fn taken_out<'a, T>(
-    old: &'a std::collections::BTreeMap<Slot, T>,
-    new: &'a std::collections::BTreeMap<Slot, T>,
-) -> impl Iterator<Item = String> + 'a {
-    old.keys().filter(|slot| !new.contains_key(slot)).map(ToString::to_string)
-}
-
-/// Sets the options that we model; the others stay as they are. An option that is at its default is not written.
-fn set_options(disk: &mut DiskSpec, wish: &DiskWish) {
-    if disk.option_bool("ssd").unwrap_or(false) != wish.ssd {
-        disk.set_option("ssd", wish.ssd.then_some("1"));
-    }
-    if (disk.option("discard") == Some("on")) != wish.discard {
-        disk.set_option("discard", wish.discard.then_some("on"));
-    }
-    if disk.backup() != wish.backup {
-        disk.set_option("backup", (!wish.backup).then_some("0"));
-    }
-}
-
-fn nic_as_wished(nic: &NicSpec, wish: &NicWish, place: &NicPlace) -> NicSpec {
-    let mut wanted = nic.clone();
-    let mac = wish.mac.as_deref().or(nic.mac()).map(str::to_owned);
-    let same_mac = mac.as_deref().zip(nic.mac()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
-    if nic.model() != wish.model || !same_mac {
-        wanted.set_model(&wish.model, mac.as_deref());
-    }
-    if nic.bridge() != Some(place.bridge.as_str()) {
-        wanted.set_bridge(&place.bridge);
-    }
-    if nic.tag() != place.vlan {
-        wanted.set_tag(place.vlan);
-    }
-    if nic.firewall() != wish.firewall {
-        wanted.set_firewall(wish.firewall);
-    }
-    wanted
 }

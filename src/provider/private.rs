@@ -95,11 +95,9 @@ fn words(value: &Value) -> Option<String> {
 fn places(state: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut add = |path: String, value: &Value| found.extend(words(value).map(|value| (path, value)));
-    for name in ["vmid", "bios", "machine"] {
-        add(name.to_owned(), state.attr(name));
-    }
+    add("vmid".to_owned(), state.attr("vmid"));
     for (slot, disk) in state.attr("disks").as_map().into_iter().flatten() {
-        for name in ["size", "storage", "format"] {
+        for name in ["size", "format"] {
             add(disk_path(slot, name), disk.attr(name));
         }
     }

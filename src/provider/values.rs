@@ -66,6 +66,11 @@ impl Object {
         self
     }
 
+    /// What an attribute is set to so far.
+    pub(crate) fn get(&self, name: &str) -> &Value {
+        self.0.get(name).unwrap_or(&Value::Null)
+    }
+
     /// The object.
     pub(crate) fn done(self) -> Value {
         Value::Object(self.0)

@@ -198,6 +198,12 @@ impl VmConfig {
         self.raw.iter().filter(move |(key, _)| is_slot(key, &buses)).map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
+    /// The public keys that cloud-init gives its user, one a line; kept percent-encoded.
+    pub fn ssh_keys(&self) -> Option<Vec<String>> {
+        let text = percent_encoding::percent_decode_str(self.get("sshkeys")?).decode_utf8_lossy();
+        Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    }
+
     fn slots<T: std::str::FromStr<Err = ValueError>>(&self, buses: &[&str]) -> Result<BTreeMap<String, T>, ValueError> {
         let of_bus = self.raw.iter().filter(|(key, _)| is_slot(key, buses));
         of_bus.map(|(key, value)| value.parse().map(|value| (key.clone(), value))).collect()

@@ -46,7 +46,7 @@ pub use plan::{Checked, Mapping, MigrationPlan};
 pub use preflight::Finding;
 use preflight::Preflight;
 
-use crate::create::{Outcome, dark, new_journal, pick_node};
+use crate::create::{Outcome, dark, new_journal};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
@@ -54,6 +54,7 @@ use crate::identity::Found;
 use crate::journal::{Journal, Kind, Place, Undo, move_pool};
 use crate::notes;
 use crate::operation::Taken;
+use crate::resolve::pick_node;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 

@@ -1,7 +1,7 @@
 //! Owns ApplyResourceChange of a virtual machine: create, update, move, destroy. It never chooses: it does what was planned.
 use federation::placement::{Current, Request};
 use federation::{ClusterName, Span};
-use operations::{Failure, FailureKind, Outcome, Record, VmSpec};
+use operations::{Failure, FailureKind, Outcome, Password, Record, VmSpec};
 use protocol::{ApplyRequest, ApplyResponse, Diagnostics, Value};
 
 use super::{model, state::state};
@@ -48,9 +48,18 @@ fn planned_spec(planned: &Value, config: &Value, diags: &mut Diagnostics) -> Opt
     }
 }
 
+/// Gives `spec` the password of the configuration, the only place that has it.
+fn with_password(spec: &mut VmSpec, config: &Value) {
+    let password = config.attr("cloud_init").attr("password_wo");
+    if let (Some(cloud_init), Some(password)) = (&mut spec.cloud_init, password.as_str()) {
+        cloud_init.password = Some(Password::new(password));
+    }
+}
+
 async fn create(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
     let nothing = ApplyResponse::default();
-    let Some(spec) = planned_spec(&req.planned_state, &req.config, diags) else { return nothing };
+    let Some(mut spec) = planned_spec(&req.planned_state, &req.config, diags) else { return nothing };
+    with_password(&mut spec, &req.config);
     let planned_cluster = req.planned_state.attr("cluster");
     let (cluster, placement) = if planned_cluster.is_unknown() {
         match decide_now(ready, req, diags).await {
@@ -161,7 +170,11 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     let planned_private = Private::read(&req.planned_private);
     let undecided = || Private { pinned: None, ..planned_private.clone() };
     let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: undecided().write() };
-    let Some(spec) = planned_spec(&req.planned_state, &req.config, diags) else { return kept() };
+    let Some(mut spec) = planned_spec(&req.planned_state, &req.config, diags) else { return kept() };
+    let version = |state: &Value| state.attr("cloud_init").attr("password_wo_version").clone();
+    if !planned_private.imported && version(&req.planned_state) != version(&req.prior_state) {
+        with_password(&mut spec, &req.config);
+    }
     let (Some(record), Ok(old)) = (record(&req.prior_state, &planned_private), model::spec(&req.prior_state)) else {
         diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Import it again.");
         return kept();

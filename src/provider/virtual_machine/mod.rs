@@ -5,6 +5,7 @@ pub(crate) mod model;
 pub(crate) mod plan;
 pub(crate) mod planned;
 pub(crate) mod read;
+mod restart;
 pub(crate) mod schema;
 pub(crate) mod state;
 

@@ -9,12 +9,15 @@ use protocol::{AttributePath, Diagnostics, Step, Value};
 
 use crate::values::text;
 
+mod first_boot;
+
 /// What a request for placement was made of, or the inputs that are not known yet.
 pub(crate) type Requested = Result<Request, Vec<String>>;
 
 /// The inputs of placement that the configuration leaves unknown, by path.
 fn unknown_inputs(planned: &Value) -> Vec<String> {
-    let relevant = ["name", "pool", "ordinal", "location", "cpu", "memory", "disks", "network_devices", "tags", "vmid"];
+    let relevant =
+        ["name", "pool", "ordinal", "location", "cpu", "memory", "disks", "network_devices", "tags", "vmid", "clone"];
     let mut unknown = Vec::new();
     for name in relevant {
         planned.attr(name).walk(&mut |path, value| {
@@ -50,6 +53,8 @@ pub(crate) fn request(planned: &Value, pin: Option<&str>, current: Option<Curren
         |wish: &NicWish| NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
     request.nics = spec.nics.iter().map(|(slot, wish)| (*slot, nic(wish))).collect();
     request.tags = spec.tags.iter().flatten().filter_map(|tag| Tag::new(tag).ok()).collect();
+    // Where it is already, nothing is copied any more.
+    request.template = spec.clone.map(|clone| clone.template).filter(|_| current.is_none());
     request.current = current;
     Ok(request)
 }
@@ -126,6 +131,10 @@ impl Reader<'_> {
             agent: value.attr("agent").as_bool().unwrap_or(false),
             bios: text(value, "bios"),
             machine: text(value, "machine"),
+            boot_order: self.boot_order(value),
+            clone: self.clone_of(value.attr("clone")),
+            cloud_init: self.cloud_init(value.attr("cloud_init")),
+            reboot: self.reboot_policy(value),
             migration: self.migration(value.attr("migration")),
             name: name?,
         })
@@ -167,6 +176,11 @@ impl Reader<'_> {
 
     fn disk(&mut self, value: &Value, path: &AttributePath) -> Option<DiskWish> {
         self.word(value, path, "format", &["raw", "qcow2", "vmdk"]);
+        let virtio = matches!(path.steps.last(), Some(Step::Key(slot)) if slot.starts_with("virtio"));
+        if virtio && value.attr("ssd").as_bool() == Some(true) {
+            let detail = "A disk on a virtio slot has no such property in Proxmox VE: use a scsi slot.";
+            self.diags.error_at(path.clone().attribute("ssd"), "A virtio disk is never shown as an SSD", detail);
+        }
         Some(DiskWish {
             size: self.size(value, path, "size", Bytes::MIB)?,
             storage: text(value, "storage"),
@@ -374,6 +388,10 @@ mod tests {
     fn each_mistake_is_reported_on_its_attribute() {
         let disk = |size: &str| Value::map([("scsi0", Value::object([("size", size)]))]);
         let nic = |nic: Value| Value::map([("net0", nic)]);
+        let address = |name: &str, ip: &str| {
+            let addresses = Value::map([("net0", Value::object([(name, ip)]))]);
+            base().with_attr("cloud_init", Value::object([("addresses", addresses)]))
+        };
         let cases: Vec<(&str, Value, &str)> = vec![
             ("name", base().with_attr("name", "not a name"), "name"),
             ("pool", base().with_attr("pool", "moxxie-x"), "pool"),
@@ -415,6 +433,26 @@ mod tests {
                 "migration.accept_loss",
             ),
             ("description", base().with_attr("description", "x".repeat(8000)), "description"),
+            ("policy", base().with_attr("reboot_policy", "never"), "reboot_policy"),
+            ("boot", base().with_attr("boot_order", Value::list(["scsi0", "floppy"])), "boot_order[1]"),
+            ("boot twice", base().with_attr("boot_order", Value::list(["scsi0", "scsi0"])), "boot_order[1]"),
+            ("template", base().with_attr("clone", Value::object([("template", "")])), "clone.template"),
+            (
+                "key",
+                base().with_attr("cloud_init", Value::object([("ssh_keys", Value::list(["x"]))])),
+                "cloud_init.ssh_keys[0]",
+            ),
+            ("dns", base().with_attr("cloud_init", Value::object([("dns", Value::list(["x"]))])), "cloud_init.dns[0]"),
+            ("address", address("ipv4", "10.1.2.3"), r#"cloud_init.addresses["net0"].ipv4"#),
+            ("gateway", address("gateway4", "10.1.2.1"), r#"cloud_init.addresses["net0"].gateway4"#),
+            (
+                "virtio ssd",
+                base().with_attr(
+                    "disks",
+                    Value::map([("virtio0", Value::object([("size", Value::from("1GB")), ("ssd", true.into())]))]),
+                ),
+                r#"disks["virtio0"].ssd"#,
+            ),
         ];
         for (what, config, path) in cases {
             let found = errors(config);

@@ -4,7 +4,7 @@ use federation::placement::{Current, Refusal, Request};
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
 use super::apply::record;
-use super::{mapped, model, planned::planned};
+use super::{mapped, model, planned::planned, restart};
 use crate::failures::{contradiction, warn};
 use crate::placing::{Pinned, Ready, Walk};
 use crate::private::{Private, disk_path};
@@ -38,6 +38,7 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     mapped::check(&req.config, &req.prior_state, &private, moving, diags);
     if !req.prior_state.is_null() {
         Impossible { prior: &req.prior_state, private, moving }.report(&state, diags);
+        restart::announce(&state, &req.prior_state, diags);
     }
     PlanResponse { planned_state: state, requires_replace: Vec::new(), planned_private: place.planned_private }
 }
@@ -335,13 +336,6 @@ impl Impossible<'_> {
             let how = "It can change together with `cluster`; or replace the machine with -replace.";
             self.say("vmid", AttributePath::new("vmid"), planned.attr("vmid"), what, how.to_owned(), diags);
         }
-        for name in ["bios", "machine"] {
-            if differs(planned.attr(name), self.prior.attr(name)) {
-                let what = format!("{name} is read at create only");
-                let how = "Change it in Proxmox VE and here, or replace the machine with -replace.".to_owned();
-                self.say(name, AttributePath::new(name), planned.attr(name), &what, how, diags);
-            }
-        }
         for (slot, disk) in planned.attr("disks").as_map().into_iter().flatten() {
             self.disk(slot, disk, diags);
         }
@@ -360,13 +354,10 @@ impl Impossible<'_> {
             let how = format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
             self.say(&disk_path(slot, "size"), at("size"), disk.attr("size"), "A disk can't shrink", how, diags);
         }
-        for name in ["storage", "format"] {
-            if !self.moving && differs(disk.attr(name), had.attr(name)) {
-                let what = format!("{name} can't change in place");
-                let how =
-                    format!("{slot}: moving a volume inside its cluster is not supported yet; move it in Proxmox VE.");
-                self.say(&disk_path(slot, name), at(name), disk.attr(name), &what, how, diags);
-            }
+        if !self.moving && differs(disk.attr("format"), had.attr("format")) {
+            let how = format!("{slot}: write the format it has.");
+            let path = disk_path(slot, "format");
+            self.say(&path, at("format"), disk.attr("format"), "format can't change in place", how, diags);
         }
     }
 

@@ -35,9 +35,22 @@ pub(crate) fn planned(config: &Value, prior: &Value, cluster: Value, placement: 
     );
     object.set("disks", slots(config.attr("disks"), prior.attr("disks"), moving, disk));
     object.set("network_devices", slots(config.attr("network_devices"), prior.attr("network_devices"), moving, nic));
-    for name in ["bios", "machine"] {
-        object.set(name, kept(name, Value::Null));
-    }
+    // What a template brings is not known before it is copied.
+    let copied = !config.attr("clone").is_null();
+    let unset = |value: Value| if copied { Value::unknown() } else { value };
+    object.set("bios", kept("bios", unset(defaults::BIOS.into())));
+    object.set(
+        "machine",
+        if prior.is_null() { kept("machine", unset(Value::Null)) } else { kept("machine", Value::Null) },
+    );
+    object.set("boot_order", kept("boot_order", Value::unknown()));
+    object.set("clone", config.attr("clone").clone());
+    object.set("cloud_init", cloud_init(config.attr("cloud_init")));
+    let reboot_policy = || defaults::REBOOT_POLICY.into();
+    object.set(
+        "reboot_policy",
+        leaf(config.attr("reboot_policy"), prior.attr("reboot_policy"), Same::Exactly, reboot_policy),
+    );
     object.set("tags", kept("tags", Value::Set(Vec::new())));
     object.set("description", kept("description", "".into()));
     for name in ["started", "on_boot", "protection", "agent"] {
@@ -87,7 +100,8 @@ fn disk(config: &Value, prior: &Value, moving: bool) -> Value {
     for name in ["ssd", "discard", "backup"] {
         object.set(name, leaf(config.attr(name), prior.attr(name), Same::Exactly, || defaults::disk(name)));
     }
-    let volume = if moving { Value::unknown() } else { prior_or(prior.attr("volume"), Value::unknown()) };
+    let elsewhere = moving || object.get("storage") != prior.attr("storage");
+    let volume = if elsewhere { Value::unknown() } else { prior_or(prior.attr("volume"), Value::unknown()) };
     object.set("volume", volume);
     object.done()
 }
@@ -128,6 +142,14 @@ fn nic(config: &Value, prior: &Value, moving: bool) -> Value {
 /// A mapped network always has a bridge, so a prior without one is a device that doesn't exist yet; a VLAN may be null.
 fn prior_is_new(prior: &Value, name: &str) -> bool {
     name == "bridge" && prior.is_null()
+}
+
+/// What is configured, without the password, which no plan and no state has.
+fn cloud_init(config: &Value) -> Value {
+    if config.is_null() || config.is_unknown() {
+        return config.clone();
+    }
+    config.clone().with_attr("password_wo", Value::Null)
 }
 
 fn migration(config: &Value, prior: &Value) -> Value {
@@ -191,6 +213,7 @@ mod tests {
         prior.set_attr("id", "uuid");
         prior.set_attr("vmid", 100);
         prior.set_attr("node", "n1");
+        prior.set_attr("boot_order", Value::list(["scsi0"]));
         let disk = prior.attr("disks").attr("scsi0").clone().with_attr("volume", "ceph:vm-100-disk-0");
         prior.set_attr("disks", Value::map([("scsi0", disk)]));
         let nic = prior.attr("network_devices").attr("net0").clone();
@@ -211,6 +234,7 @@ mod tests {
         assert_eq!(
             unknown,
             [
+                "boot_order",
                 r#"disks["scsi0"].volume"#,
                 "id",
                 r#"network_devices["net0"].bridge"#,
@@ -241,6 +265,27 @@ mod tests {
         let nic = plan.attr("network_devices").attr("net0");
         assert_eq!((nic.attr("network"), nic.attr("mac")), (&"app".into(), &"BC:24:11:00:00:01".into()));
         assert!(nic.attr("bridge").is_unknown() && nic.attr("vlan").is_unknown() && plan.attr("node").is_unknown());
+    }
+
+    #[test]
+    fn a_password_is_in_no_plan_and_a_clone_brings_what_is_not_configured() {
+        let secret = Value::object([("user", Value::from("ops")), ("password_wo", "hunter2".into())]);
+        let clone = Value::object([("template", Value::from("debian-12")), ("storage", Value::Null)]);
+        let config = config().with_attr("cloud_init", secret).with_attr("clone", clone.clone());
+        let plan = planned(&config, &Value::Null, "a".into(), "why".into(), false);
+        assert!(plan.attr("cloud_init").attr("password_wo").is_null());
+        assert_eq!((plan.attr("cloud_init").attr("user"), plan.attr("clone")), (&"ops".into(), &clone));
+        assert!(plan.attr("bios").is_unknown() && plan.attr("machine").is_unknown());
+        let later = planned(&config, &prior(), "a".into(), "why".into(), false);
+        assert_eq!((later.attr("clone"), later.attr("bios")), (&clone, &"seabios".into()));
+    }
+
+    #[test]
+    fn another_storage_makes_another_volume() {
+        let disk = Value::object([("size", "20GB"), ("storage", "slow")]);
+        let config = config().with_attr("disks", Value::map([("scsi0", disk)]));
+        let plan = planned(&config, &prior(), "a".into(), "why".into(), false);
+        assert!(plan.attr("disks").attr("scsi0").attr("volume").is_unknown());
     }
 
     #[test]

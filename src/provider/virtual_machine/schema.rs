@@ -5,6 +5,7 @@ use protocol::{Attribute, NestingMode, Schema, Type, Value};
 pub(crate) fn schema() -> Schema {
     let mut attributes = placement();
     attributes.extend(hardware());
+    attributes.extend(origin());
     attributes.extend(behaviour());
     attributes.extend(results());
     Schema::new(
@@ -62,7 +63,7 @@ fn hardware() -> Vec<Attribute> {
         ),
         Attribute::string("storage").optional().computed().describe(
             "Storage, by its federation name: a key of the cluster's `storage_classes`, or a storage's own name. The \
-             cluster's primary storage unless set.",
+             cluster's primary storage unless set. Another one moves the volume inside its cluster, while the machine runs.",
         ),
         Attribute::string("format")
             .optional()
@@ -103,8 +104,63 @@ fn hardware() -> Vec<Attribute> {
             .optional()
             .computed()
             .describe("Network devices by slot, `net0` to `net31`. Only slots named here are managed."),
-        Attribute::string("bios").optional().computed().describe("`seabios` (default) or `ovmf`. Read at create only."),
-        Attribute::string("machine").optional().computed().describe("Machine type, for example `q35`. Read at create only."),
+        Attribute::string("bios").optional().computed().describe(
+            "`seabios` (default) or `ovmf`, which gets a disk for its variables (`efidisk0`) beside the first disk, without \
+             Secure Boot keys. Left alone where not set. A running machine takes it at its next restart.",
+        ),
+        Attribute::string("machine").optional().computed().describe(
+            "Machine type, for example `q35`. Left alone where not set. A running machine takes it at its next restart.",
+        ),
+        Attribute::new("boot_order", Type::list(Type::String)).optional().computed().describe(
+            "Devices it boots from, in order: `[\"scsi0\", \"net0\"]`. The first disk for a new machine, left alone otherwise, \
+             where not set. A running machine takes it at its next restart.",
+        ),
+    ]
+}
+
+fn origin() -> Vec<Attribute> {
+    let clone = vec![
+        Attribute::string("template").required().describe(
+            "Name of a template on the machine's cluster, under the same name on every cluster that shall be a candidate: one \
+             without it can't take the machine.",
+        ),
+        Attribute::string("storage").optional().describe(
+            "Storage of the copied disks, by its federation name. That of the configured disks, or the template's own, unless \
+             set.",
+        ),
+    ];
+    let addresses = vec![
+        Attribute::string("ipv4").optional().describe("`dhcp`, or an address with its prefix: `10.1.2.3/24`."),
+        Attribute::string("gateway4").optional().describe("IPv4 gateway."),
+        Attribute::string("ipv6").optional().describe("`auto`, `dhcp`, or an address with its prefix."),
+        Attribute::string("gateway6").optional().describe("IPv6 gateway."),
+    ];
+    let cloud_init = vec![
+        Attribute::string("user").optional().describe("User that cloud-init makes; the image's own unless set."),
+        Attribute::new("ssh_keys", Type::list(Type::String)).optional().describe("Public keys of that user."),
+        Attribute::string("password_wo").optional().sensitive().write_only().describe(
+            "Password of that user. Write-only: it is in no plan and no state, and needs Terraform or OpenTofu 1.11. It is \
+             written at create, and when `password_wo_version` changes.",
+        ),
+        Attribute::number("password_wo_version")
+            .optional()
+            .describe("Any whole number; another one writes `password_wo` again. After an import the first one writes nothing."),
+        Attribute::nested("addresses", NestingMode::Map, addresses)
+            .optional()
+            .describe("Addresses by slot of the network device: `net0`."),
+        Attribute::new("dns", Type::list(Type::String)).optional().describe("Addresses of name servers."),
+    ];
+    vec![
+        Attribute::nested("clone", NestingMode::Single, clone).optional().describe(
+            "Makes the machine from a template, always as a full copy. Disks and network devices of the template that are not \
+             configured stay as they are; configured ones are made what the configuration says, larger disks grow. Read at \
+             create only: a later change is stored and does nothing.",
+        ),
+        Attribute::nested("cloud_init", NestingMode::Single, cloud_init).optional().describe(
+            "What cloud-init tells the guest. The drive that carries it is made where the machine has none, in the first free of \
+             `ide2`, `ide0`, `ide3`, `ide1`, `sata5` and `scsi30`, beside the first disk. A part that is not set is left alone, and so is everything where \
+             the block is taken out. The guest takes a change at its next restart.",
+        ),
     ]
 }
 
@@ -152,8 +208,10 @@ fn behaviour() -> Vec<Attribute> {
              name don't exist there). Without it such a machine is not moved.",
         ),
     ];
-    let timeouts = ["create", "update", "delete"]
-        .map(|name| Attribute::string(name).optional().describe("Longest time for the whole step, for example `2h`."));
+    let timeouts = [("create", "1h"), ("update", "24h"), ("delete", "1h")].map(|(name, unset)| {
+        let text = format!("Longest time for the whole step, for example `2h` ({unset}). What it waits for goes on.");
+        Attribute::string(name).optional().describe(text)
+    });
     vec![
         Attribute::new("tags", Type::set(Type::String))
             .optional()
@@ -166,7 +224,15 @@ fn behaviour() -> Vec<Attribute> {
             Attribute::bool("protection"),
             "Whether Proxmox VE refuses to remove it (false); then `destroy` refuses too.",
         ),
-        default(Attribute::bool("agent"), "Whether the QEMU guest agent is used (false)."),
+        default(
+            Attribute::bool("agent"),
+            "Whether the QEMU guest agent is used (false). A running machine takes it at its next restart.",
+        ),
+        default(
+            Attribute::string("reboot_policy"),
+            "What happens to a change that a running machine can't take: `warn` (default: it waits for the next restart, and \
+             plan and apply say so) or `reboot` (apply shuts the guest down and starts it, within `migration.shutdown_timeout`). Lives in configuration only.",
+        ),
         Attribute::nested("migration", NestingMode::Single, migration)
             .optional()
             .describe("How it moves. Lives in configuration only: changing it calls no cluster."),
@@ -250,6 +316,11 @@ pub(crate) mod defaults {
     pub(crate) fn health(name: &str) -> Value {
         if name == "deadline" { "5m".into() } else { false.into() }
     }
+
+    /// `reboot_policy`.
+    pub(crate) const REBOOT_POLICY: &str = "warn";
+    /// Firmware of a new machine.
+    pub(crate) const BIOS: &str = "seabios";
 
     /// Truth values at the top.
     pub(crate) fn flag(name: &str) -> Value {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use federation::model::NicRequest;
 use federation::{Bytes, Cluster, Slot};
-use operations::{DiskSpec, Guest, NicSpec};
+use operations::{AddressWish, CloudInitWish, DiskSpec, Guest, NicSpec};
 use protocol::Value;
 
 use super::schema::defaults;
@@ -14,7 +14,7 @@ use crate::values::{Object, Same};
 pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bool) -> Value {
     let config = &guest.config;
     let mut object = Object::default();
-    for name in ["ordinal", "location", "migration", "timeouts", "placement"] {
+    for name in ["ordinal", "location", "migration", "timeouts", "placement", "clone"] {
         object.set(name, known(prior.attr(name)));
     }
     object.set("id", guest.uuid.as_str());
@@ -33,9 +33,11 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
     object.set("memory", size(Bytes::from_mib(config.memory_mib()), prior.attr("memory")));
     object.set("disks", disks(guest, facts, prior.attr("disks"), all_slots));
     object.set("network_devices", nics(guest, facts, prior.attr("network_devices"), all_slots));
-    let bios_is_default = config.bios() == "seabios" && prior.attr("bios").is_null();
-    object.set("bios", if bios_is_default { Value::Null } else { config.bios().into() });
-    object.set("machine", config.machine());
+    object.set("bios", config.bios()).set("machine", config.machine());
+    object.set("boot_order", Value::list(config.boot().order()));
+    object.set("cloud_init", cloud_init(guest, prior.attr("cloud_init")));
+    let policy = prior.attr("reboot_policy").as_str().unwrap_or(defaults::REBOOT_POLICY);
+    object.set("reboot_policy", policy);
     object.set("tags", Value::set(config.tags()));
     object.set("description", guest.description.as_str());
     object.set("started", guest.running).set("on_boot", guest.on_boot());
@@ -54,6 +56,42 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
 
 fn known(value: &Value) -> Value {
     if value.is_unknown() { Value::Null } else { value.clone() }
+}
+
+/// What cloud-init is told, part by part where it is configured; the rest is not ours.
+fn cloud_init(guest: &Guest, prior: &Value) -> Value {
+    if prior.is_null() || prior.is_unknown() {
+        return Value::Null;
+    }
+    let is = CloudInitWish::of(&guest.config);
+    let told = |name: &str, is: Value| if prior.attr(name).is_null() { Value::Null } else { is };
+    let mut object = Object::default();
+    object.set("user", told("user", is.user.into()));
+    object.set("ssh_keys", told("ssh_keys", words(is.ssh_keys, prior.attr("ssh_keys"))));
+    object.set("password_wo", Value::Null);
+    object.set("password_wo_version", known(prior.attr("password_wo_version")));
+    object.set("addresses", told("addresses", addresses(&is.addresses, prior.attr("addresses"))));
+    object.set("dns", told("dns", words(is.dns, prior.attr("dns"))));
+    object.done()
+}
+
+/// A list as it is; in the prior spelling where the difference is white space at an end.
+fn words(is: Option<Vec<String>>, prior: &Value) -> Value {
+    let is = is.unwrap_or_default();
+    let configured = prior.as_list().unwrap_or_default();
+    let same = configured.len() == is.len()
+        && configured.iter().zip(&is).all(|(a, b)| a.as_str().is_some_and(|a| a.trim() == b.trim()));
+    if same { prior.clone() } else { Value::list(is) }
+}
+
+fn addresses(is: &BTreeMap<Slot, AddressWish>, prior: &Value) -> Value {
+    let configured = prior.as_map().into_iter().flatten();
+    Value::map(configured.filter_map(|(slot, _)| {
+        let wish = is.get(&slot.parse().ok()?)?;
+        let parts =
+            [("ipv4", &wish.ipv4), ("gateway4", &wish.gateway4), ("ipv6", &wish.ipv6), ("gateway6", &wish.gateway6)];
+        Some((slot.clone(), Value::object(parts.map(|(name, part)| (name, Value::from(part.clone()))))))
+    }))
 }
 
 /// The pool of state while the guest is in no other: a pool is shown as Proxmox VE's only where it differs from the prior

@@ -224,7 +224,7 @@ fn nested(attribute: &Attribute, mode: NestingMode, attributes: &[Attribute], kn
             let keys: &[&str] = match attribute.name.as_str() {
                 "disks" => &["scsi0", "virtio1", "sata2"],
                 "migration_paths" => &["databarn-dr", "hetzner-edge"],
-                "network_devices" => &["net0", "net1"],
+                "network_devices" | "addresses" => &["net0", "net1"],
                 _ => &["a", "b"],
             };
             prop::collection::btree_map(prop::sample::select(keys.to_vec()), one, 0..3).prop_map(Value::map).boxed()
@@ -279,6 +279,14 @@ fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {
                 "mac_prefix" => &["BC:24:11", "bc:24:11"],
                 "format" => &["raw", "qcow2"],
                 "bios" => &["seabios", "ovmf"],
+                "reboot_policy" => &["warn", "reboot"],
+                "boot_order" => &["scsi0", "net0"],
+                "ssh_keys" => &["ssh-ed25519 AAAA one", "ssh-ed25519 AAAA two"],
+                "ipv4" => &["10.1.2.3/24", "10.1.2.4/24"],
+                "gateway4" => &["10.1.2.1"],
+                "ipv6" => &["2001:db8::3/64"],
+                "gateway6" => &["2001:db8::1"],
+                "dns" => &["10.1.2.1"],
                 "model" => &["virtio", "e1000"],
                 "method" => &["backup-restore"],
                 "accept_loss" => &["snapshots", "unused-disks"],

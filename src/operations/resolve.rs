@@ -1,0 +1,132 @@
+//! Owns what is settled on a cluster before something is made there: its pool, what federation names are, VMID and node.
+use federation::ClusterName;
+use federation::placement::ClusterFacts;
+use proxmox::Error;
+
+use crate::create::dark;
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::site::Site;
+use crate::spec::{NicPlace, Resolved, VmSpec};
+
+impl Fleet {
+    /// Makes the PVE pool on first need, where the token may.
+    pub(crate) async fn ensure_pool(&self, site: &Site, pool: &str, what: &str) -> Result<(), Failure> {
+        let overview = site.glance().await.map_err(|error| dark(what, &site.name, error))?;
+        if overview.has_pool(pool) {
+            return Ok(());
+        }
+        let mut levels = pool.match_indices('/').map(|(at, _)| &pool[..at]).collect::<Vec<_>>();
+        levels.push(pool);
+        for level in levels {
+            match site.client.create_pool(level, None).await {
+                Ok(()) => site.changed().await,
+                Err(error) if error.is_already_exists() => {}
+                // A token that may not see pools may still use one that exists.
+                Err(error)
+                    if error.is_permission_denied()
+                        && site.client.pool(level).await.is_ok_and(|pool| pool.is_some()) => {}
+                Err(error) => {
+                    return Err(Failure::new(what)
+                        .at(format!("cluster {} has no pool {level}, and it can't be created", site.name))
+                        .said(error)
+                        .state("nothing was touched")
+                        .next(format!("create the pool, or give the token Pool.Allocate on /pool/{level}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What federation names become on a cluster.
+    pub(crate) fn resolve(
+        &self,
+        spec: &VmSpec,
+        cluster: &ClusterName,
+        facts: &ClusterFacts,
+        what: &str,
+    ) -> Result<Resolved, Failure> {
+        let declared = self.facts(cluster.as_str());
+        let only = || {
+            let mut images = facts.storages.iter().filter(|storage| storage.content.contains("images"));
+            let first = images.next()?.name.clone();
+            images.all(|other| other.name == first).then_some(first)
+        };
+        let mut resolved = Resolved {
+            primary: declared.resolve_storage(None).or_else(only),
+            copies: spec.clone.as_ref().and_then(|clone| declared.resolve_storage(Some(clone.storage.as_deref()?))),
+            ..Resolved::default()
+        };
+        for (slot, disk) in &spec.disks {
+            let storage = declared.resolve_storage(disk.storage.as_deref()).or_else(only).ok_or_else(|| {
+                Failure::new(what)
+                    .at(format!("cluster {cluster}: disk {slot} names no storage, and the cluster has no primary one"))
+                    .state("nothing was touched")
+                    .next("set `storage` of the disk, or the cluster's primary storage")
+            })?;
+            resolved.storages.insert(*slot, storage);
+        }
+        for (slot, nic) in &spec.nics {
+            let wish = federation::model::NicRequest {
+                network: nic.network.clone(),
+                bridge: nic.bridge.clone(),
+                vlan: nic.vlan,
+            };
+            let on = declared.resolve_network(&wish).ok_or_else(|| {
+                Failure::new(what).at(format!("network device {slot} names neither a network nor a bridge"))
+            })?;
+            resolved.nics.insert(*slot, NicPlace { bridge: on.bridge, vlan: on.vlan });
+        }
+        Ok(resolved)
+    }
+
+    pub(crate) async fn pick_vmid(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<u32, Failure> {
+        if let Some(vmid) = spec.vmid {
+            return Ok(vmid);
+        }
+        let refuse = |error: Error| Failure::new(what).at(format!("cluster {}: no VMID", site.name)).said(error);
+        let Some(range) = self.facts(site.name.as_str()).vmid_range else {
+            return self.free_everywhere(site).await.map_err(refuse);
+        };
+        let overview = site.fresh().await.map_err(refuse)?;
+        for vmid in range.first..=range.last {
+            if overview.guest(vmid).is_none() && site.client.next_id(Some(vmid)).await.is_ok() {
+                return Ok(vmid);
+            }
+        }
+        let detail = format!("cluster {}: no VMID is free from {} to {}", site.name, range.first, range.last);
+        Err(Failure::new(what).at(detail).state("nothing was touched").next("widen `vmid_range` of the cluster"))
+    }
+}
+
+/// The node with the most memory not given out, among those that have every storage and bridge (design §4.5).
+pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what: &str) -> Result<String, Failure> {
+    if let Some(node) = &spec.node {
+        return Ok(node.clone());
+    }
+    let has_storage = |node: &str, name: &String| {
+        facts.storages.iter().any(|storage| storage.name == *name && storage.nodes.contains(node))
+    };
+    let has_bridge =
+        |node: &str, place: &NicPlace| facts.bridges.get(node).is_none_or(|bridges| bridges.contains(&place.bridge));
+    let free = |node: &str, memory: u64| {
+        let given = facts.guests.iter().filter(|guest| guest.node == node && guest.running).map(|guest| guest.memory.0);
+        memory.saturating_sub(given.sum())
+    };
+    let fitting = facts.usable_nodes().filter(|node| {
+        on.storages.values().chain(&on.copies).all(|storage| has_storage(&node.name, storage))
+            && on.nics.values().all(|place| has_bridge(&node.name, place))
+    });
+    let best = fitting.max_by(|a, b| {
+        let key = |node: &federation::placement::NodeFacts| free(&node.name, node.memory.0);
+        key(a).cmp(&key(b)).then_with(|| b.name.cmp(&a.name))
+    });
+    best.map(|node| node.name.clone()).ok_or_else(|| {
+        let storages: Vec<&str> = on.storages.values().map(String::as_str).collect();
+        let bridges: Vec<&str> = on.nics.values().map(|place| place.bridge.as_str()).collect();
+        Failure::stale(
+            what,
+            format!("no online node has every storage ({}) and bridge ({})", storages.join(", "), bridges.join(", ")),
+        )
+    })
+}
