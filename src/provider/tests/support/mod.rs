@@ -139,7 +139,7 @@ fn fill(name: &str, value: &Value) -> Value {
             "vmid" => 100.into(),
             "vlan" => 120.into(),
             "id" => "7fa193eb-c1bf-4bb8-8351-fe742f245f74".into(),
-            "retired_copies" => Value::List(Vec::new()),
+            "retired_copies" | "boot_order" => Value::List(Vec::new()),
             "mac" => "BC:24:11:00:00:01".into(),
             "cluster" => "worldstream-prod".into(),
             other => other.into(),
