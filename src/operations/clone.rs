@@ -131,7 +131,6 @@ impl Fleet {
     }
 
     /// Turns a copy into the machine that is wanted. Each step looks at what is, so that doing it again changes nothing.
-    #[expect(clippy::too_many_arguments, reason = "one create, seen whole")]
     pub(crate) async fn shape(
         &self,
         site: &Site,
