@@ -8,6 +8,9 @@ use protocol::{AttributePath, Value};
 use super::Reader;
 use crate::values::text;
 
+/// Whether a text is an accepted address.
+type Check<'a> = &'a dyn Fn(&str) -> bool;
+
 impl Reader<'_> {
     pub(super) fn clone_of(&mut self, value: &Value) -> Option<CloneWish> {
         let template = text(value, "template")?;
@@ -95,7 +98,7 @@ impl Reader<'_> {
         };
         let v4 = |ip: &str| ip.parse::<Ipv4Addr>().is_ok();
         let v6 = |ip: &str| ip.parse::<Ipv6Addr>().is_ok();
-        let checks: [(&str, &Option<String>, &dyn Fn(&str) -> bool, &str); 4] = [
+        let checks: [(&str, &Option<String>, Check<'_>, &str); 4] = [
             (
                 "ipv4",
                 &wish.ipv4,
