@@ -64,7 +64,7 @@ impl Fleet {
             }
             let config = site.client.vm_config(&node, vmid, false).await;
             let config = config.map_err(|error| dark(what, &site.name, error))?;
-            let (_, mark) = notes::split(config.description().unwrap_or_default());
+            let mark = notes::split(config.description().unwrap_or_default()).mark;
             if mark.retired.is_none() && mark.op.is_none() {
                 let shared = is_shared(&config, facts);
                 found.push(Template { vmid, node, shared, config });

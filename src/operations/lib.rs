@@ -53,8 +53,7 @@ pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
 pub use site::{Overview, Site};
 pub use spec::{
     AddressWish, CloneWish, CloudInitWish, Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, OnUnhealthy,
-    Password,
-    RebootPolicy, Resolved, Source, VmSpec,
+    Password, RebootPolicy, Resolved, Source, VmSpec,
 };
 pub use status::{ClusterStatus, Open, Status};
 

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::journal::Place;
-use crate::spec::{Cpu, DiskWish, MigrationWish, NicWish, VmSpec};
+use crate::spec::{Cpu, DiskWish, MigrationWish, NicWish, RebootPolicy, VmSpec};
 
 /// Bytes per second that a backup or a restore is assumed to do where no path says less: 100 MiB/s.
 const RATE: u64 = 100 << 20;
@@ -238,6 +238,10 @@ impl VmSpec {
             agent: config.agent().enabled(),
             bios: None,
             machine: None,
+            boot_order: None,
+            clone: None,
+            cloud_init: None,
+            reboot: RebootPolicy::default(),
             migration: MigrationWish::default(),
         })
     }
