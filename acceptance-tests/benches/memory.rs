@@ -21,7 +21,7 @@ fn main() {
 }
 
 async fn measure() {
-    let provider = std::path::Path::new(env!("CARGO_BIN_EXE_terraform-provider-moxxie"));
+    let provider = &support::provider();
     let sim = federation(VMS, Duration::ZERO).await;
     let states = import_all(&Run::start(provider, &sim).await, VMS).await;
     let run = Run::start(provider, &sim).await;

@@ -22,7 +22,7 @@ fn main() {
 }
 
 async fn measure(reads: usize) {
-    let provider = std::path::Path::new(env!("CARGO_BIN_EXE_terraform-provider-moxxie"));
+    let provider = &support::provider();
     let sim = federation(VMS, RTT).await;
     let states = import_all(&Run::start(provider, &sim).await, VMS).await;
     let run = Run::start(provider, &sim).await;

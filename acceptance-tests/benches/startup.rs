@@ -1,7 +1,7 @@
 //! How long core waits for the provider that users get, and how large that is: `cargo bench --bench startup`.
 //!
 //! Prints `startup: handshake H ms, schema S ms, rss R MB, size Z MB`: medians of [`STARTS`] starts of the `[profile.dist]`
-//! binary (built first where it is not). Both times begin when the process is started; the schema's ends with core's answer
+//! binary (built first where it is not), or of what `MOXXIE_BENCH_PROVIDER` names. Both times begin when the process is started; the schema's ends with core's answer
 //! decoded, over mutual TLS. MB are 10⁶ bytes; rss is the peak.
 mod support;
 
@@ -13,7 +13,7 @@ use protocol::testing::{Identity, PluginProcess};
 const STARTS: usize = 41;
 
 fn main() {
-    let provider = build();
+    let provider = support::named().unwrap_or_else(build);
     let size = std::fs::metadata(&provider).expect("the provider").len();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let identity = Identity::new().expect("a certificate");

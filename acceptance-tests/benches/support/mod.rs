@@ -1,6 +1,6 @@
 //! What the benches share: a federation of any size, a provider process that core started, what the system says of it.
 #![allow(dead_code, reason = "each bench uses its part")]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +94,16 @@ fn block(sim: &Simulator, file: &Path) -> Value {
     Value::object([("config_file", Value::from(file.display().to_string())), ("clusters", Value::map(clusters))])
 }
 
+/// The provider to measure: what `MOXXIE_BENCH_PROVIDER` names, else what cargo built beside the bench.
+pub fn provider() -> PathBuf {
+    named().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_terraform-provider-moxxie")))
+}
+
+/// What `MOXXIE_BENCH_PROVIDER` names.
+pub fn named() -> Option<PathBuf> {
+    std::env::var_os("MOXXIE_BENCH_PROVIDER").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// A provider process in a folder of its own, configured for a federation.
 pub struct Run {
     /// Core's side of it.
@@ -144,7 +154,7 @@ pub fn peak(pid: u32) -> f64 {
 pub async fn import_all(run: &Run, vms: u32) -> Vec<State> {
     let core = &run.core;
     let ids: Vec<String> = (0..vms).map(|n| format!("site-{}/{}", n % CLUSTERS, vmid(n))).collect();
-    each(ids, vms as usize, |id| {
+    each(ids, 64, |id| {
         let core = Arc::clone(core);
         async move {
             let (mut found, said) = core.import(TYPE, &id).await.expect("an answer");

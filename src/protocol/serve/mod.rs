@@ -21,6 +21,11 @@ use crate::{Provider, async_trait, plugin, service::Service, wire};
 
 /// Largest message in either direction, in bytes. Core's own limit for a schema is 64 MiB, for all else 2 GiB.
 const MAX_MESSAGE: usize = 256 << 20;
+/// Bytes of one call, and of all, that core may send before it waits for us. The library's 64 KiB make a plan with an inventory wait,
+/// and bound how many small calls may be under way: past that it ends the connection ("too many data frames").
+const STREAM_WINDOW: u32 = 1 << 20;
+/// See [`STREAM_WINDOW`].
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// How long open connections may take to say goodbye once core has said that it is done.
 const GOODBYE: Duration = Duration::from_millis(300);
 /// A client that does not finish the TLS handshake in this time is dropped.
@@ -183,6 +188,8 @@ async fn serve_connections<P: Provider>(
         .max_encoding_message_size(MAX_MESSAGE);
     let controller = plugin::grpc_controller_server::GrpcControllerServer::new(Controller(shutdown.clone()));
     tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(provider)
         .add_service(controller)
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
