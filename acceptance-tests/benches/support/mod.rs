@@ -31,7 +31,7 @@ pub async fn federation(vms: u32, rtt: Duration) -> Simulator {
 }
 
 fn yaml() -> String {
-    let node = |n: u32| format!("n{n}: {{ cpus: 512, memory: 32TiB }}");
+    let node = |n: u32| format!("n{n}: {{ cpus: 4096, memory: 64TiB }}");
     let nodes = (0..NODES).map(node).collect::<Vec<_>>().join(", ");
     let pools = (0..POOLS).map(|n| format!("{{ name: team-{n} }}")).collect::<Vec<_>>().join(", ");
     let clusters = (0..CLUSTERS).map(|n| {
