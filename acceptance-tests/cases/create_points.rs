@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
+use simulator::{GuestSpec, VmSnapshot};
 
 const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
 const YAML: &str = include_str!("main_job/multi-site.yaml");
@@ -35,24 +36,76 @@ const APPLY: [&str; 3] = ["apply", "-input=false", "-auto-approve"];
 /// Runs at once: each is a CLI and a provider.
 const AT_ONCE: usize = 2;
 
-fn workspace(world: &SimulatedWorld, cli: &Cli) -> Workspace {
+/// How the machine comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From nothing.
+    Empty,
+    /// From a template, whose disk is smaller.
+    Clone,
+}
+
+impl Way {
+    fn points(self) -> &'static str {
+        match self {
+            Way::Empty => "create points",
+            Way::Clone => "create points of a copy",
+        }
+    }
+}
+
+/// The template's VMID.
+const TEMPLATE: u32 = 9000;
+
+fn world(way: Way) -> SimulatedWorld {
+    let world = SimulatedWorld::three_sites();
+    if way == Way::Clone {
+        let config = [
+            ("name", "golden"),
+            ("template", "1"),
+            ("memory", "1024"),
+            ("scsi0", "ceph-pool:2"),
+            ("net0", "virtio,bridge=vmbr0"),
+        ];
+        let guest = GuestSpec {
+            vmid: TEMPLATE,
+            node: "ws1".to_owned(),
+            config: config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            pool: Some("production-pool".to_owned()),
+            running: false,
+        };
+        world.cluster("worldstream-prod").create_vm(&guest).expect("room for the template");
+    }
+    world
+}
+
+/// The machines, without the template.
+fn machines(world: &SimulatedWorld) -> Vec<VmSnapshot> {
+    world.clusters().iter().flat_map(|cluster| cluster.vms()).filter(|vm| vm.vmid != TEMPLATE).collect()
+}
+
+fn workspace(world: &SimulatedWorld, cli: &Cli, way: Way) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), "app");
-    workspace.write("main.tf", MAIN).write("multi-site.yaml", YAML);
+    let main = match way {
+        Way::Empty => MAIN.to_owned(),
+        Way::Clone => MAIN.replace("  memory ", "  clone           = { template = \"golden\" }\n  memory "),
+    };
+    workspace.write("main.tf", main).write("multi-site.yaml", YAML);
     workspace
 }
 
 /// How many calls an apply makes.
-fn calls(cli: &Cli) -> u64 {
-    let world = SimulatedWorld::three_sites();
-    let workspace = workspace(&world, cli);
+fn calls(cli: &Cli, way: Way) -> u64 {
+    let world = world(way);
+    let workspace = workspace(&world, cli, way);
     world.arm();
     workspace.apply().expect(0);
     world.calls_since_arm()
 }
 
-fn hold(cli: &Cli, call: u64, executed: bool) -> Result<(), String> {
-    let world = SimulatedWorld::three_sites();
-    let workspace = workspace(&world, cli);
+fn hold(cli: &Cli, way: Way, call: u64, executed: bool) -> Result<(), String> {
+    let world = world(way);
+    let workspace = workspace(&world, cli, way);
     let killed = workspace.killed_at(&world, &APPLY, call, executed, || {});
     let at = match &killed {
         Killed::At(hit) => format!("{} {} {}", hit.call.cluster, hit.call.method, hit.call.path),
@@ -65,18 +118,19 @@ fn hold(cli: &Cli, call: u64, executed: bool) -> Result<(), String> {
         }
     };
     expect("the next apply", workspace.apply(), 0);
-    let machines: Vec<_> = world.clusters().iter().flat_map(|cluster| cluster.vms()).collect();
+    let machines = machines(&world);
     let state = workspace.state();
     expect("the next plan", workspace.plan(), 0);
     let id = state.get("moxxie_virtual_machine.web").and_then(|web| web["id"].as_str().map(str::to_owned));
     let ours = machines.iter().filter(|vm| vm.config.get("name").is_some_and(|name| name == "web-1")).count();
-    let sound = machines.len() == 1 && ours == 1 && machines[0].running && machines[0].uuid == id && id.is_some();
+    let whole = |vm: &VmSnapshot| vm.running && vm.config.get("scsi0").is_some_and(|disk| disk.contains("size=4G"));
+    let sound = machines.len() == 1 && ours == 1 && whole(&machines[0]) && machines[0].uuid == id && id.is_some();
     let described = format!("machines {:?}, id in state {id:?}", world.machines());
     let marked =
         machines.iter().any(|vm| vm.config.get("description").is_some_and(|notes| notes.contains("moxxie v1")));
     let litter = world.litter();
     expect("destroy", workspace.destroy(), 0);
-    let left = (world.machines(), world.litter());
+    let left = (self::machines(&world).len(), world.litter());
     if !sound {
         wrong.push(described);
     }
@@ -86,25 +140,24 @@ fn hold(cli: &Cli, call: u64, executed: bool) -> Result<(), String> {
     if !litter.is_empty() {
         wrong.push(format!("litter: {litter:?}"));
     }
-    if left != (Vec::new(), Vec::new()) {
+    if left != (0, Vec::new()) {
         wrong.push(format!("after destroy: {left:?}"));
     }
     if wrong.is_empty() { Ok(()) } else { Err(format!("killed at {at}: {}", wrong.join("\n    "))) }
 }
 
-#[test]
-fn create_points() {
+fn all_points(way: Way) {
     let all = clis();
     let clis = if std::env::var_os("MOXXIE_ACC_ALL").is_some() { &all[..] } else { &all[..1] };
     for cli in clis {
-        let points: Vec<(u64, bool)> = (1..=calls(cli)).flat_map(|call| [(call, true), (call, false)]).collect();
+        let points: Vec<(u64, bool)> = (1..=calls(cli, way)).flat_map(|call| [(call, true), (call, false)]).collect();
         let next = AtomicUsize::new(0);
         let broken = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE {
                 scope.spawn(|| {
                     while let Some((call, executed)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let why = match catch_unwind(AssertUnwindSafe(|| hold(cli, *call, *executed))) {
+                        let why = match catch_unwind(AssertUnwindSafe(|| hold(cli, way, *call, *executed))) {
                             Ok(Ok(())) => continue,
                             Ok(Err(why)) => why,
                             Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into()),
@@ -116,8 +169,18 @@ fn create_points() {
             }
         });
         let broken = broken.into_inner().expect("the list");
-        println!("create points: {}, held: {}", points.len(), points.len() - broken.len());
+        println!("{}: {}, held: {}", way.points(), points.len(), points.len() - broken.len());
         assert!(points.len() >= 40, "only {} points", points.len());
         assert!(broken.is_empty(), "{} points did not hold:\n{}", broken.len(), broken.join("\n"));
     }
+}
+
+#[test]
+fn create_points() {
+    all_points(Way::Empty);
+}
+
+#[test]
+fn create_points_of_a_copy() {
+    all_points(Way::Clone);
 }
