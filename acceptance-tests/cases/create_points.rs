@@ -146,33 +146,42 @@ fn hold(cli: &Cli, way: Way, call: u64, executed: bool) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(format!("killed at {at}: {}", wrong.join("\n    "))) }
 }
 
+/// Every point with the CLI whose turn it is: of a call that is done and lost each gets one. `MOXXIE_ACC_ALL`: each gets both.
+fn turns(clis: &[Cli], calls: u64) -> Vec<(&Cli, u64, bool)> {
+    let all = std::env::var_os("MOXXIE_ACC_ALL").is_some();
+    let points = (1..=calls).flat_map(|call| [(call, true), (call, false)]).enumerate();
+    points
+        .flat_map(|(at, (call, executed))| {
+            let mine = clis.iter().enumerate().filter(move |(n, _)| all || (at / 2 + at) % clis.len() == *n);
+            mine.map(move |(_, cli)| (cli, call, executed))
+        })
+        .collect()
+}
+
 fn all_points(way: Way) {
-    let all = clis();
-    let clis = if std::env::var_os("MOXXIE_ACC_ALL").is_some() { &all[..] } else { &all[..1] };
-    for cli in clis {
-        let points: Vec<(u64, bool)> = (1..=calls(cli, way)).flat_map(|call| [(call, true), (call, false)]).collect();
-        let next = AtomicUsize::new(0);
-        let broken = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..AT_ONCE {
-                scope.spawn(|| {
-                    while let Some((call, executed)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let why = match catch_unwind(AssertUnwindSafe(|| hold(cli, way, *call, *executed))) {
-                            Ok(Ok(())) => continue,
-                            Ok(Err(why)) => why,
-                            Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into()),
-                        };
-                        let how = if *executed { "done" } else { "lost" };
-                        broken.lock().expect("the list").push(format!("call {call} {how}, {why}"));
-                    }
-                });
-            }
-        });
-        let broken = broken.into_inner().expect("the list");
-        println!("{}: {}, held: {}", way.points(), points.len(), points.len() - broken.len());
-        assert!(points.len() >= 40, "only {} points", points.len());
-        assert!(broken.is_empty(), "{} points did not hold:\n{}", broken.len(), broken.join("\n"));
-    }
+    let clis = clis();
+    let points = turns(&clis, calls(&clis[0], way));
+    let next = AtomicUsize::new(0);
+    let broken = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((cli, call, executed)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let why = match catch_unwind(AssertUnwindSafe(|| hold(cli, way, *call, *executed))) {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(why)) => why,
+                        Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into()),
+                    };
+                    let how = if *executed { "done" } else { "lost" };
+                    broken.lock().expect("the list").push(format!("{:?}, call {call} {how}, {why}", cli.kind));
+                }
+            });
+        }
+    });
+    let broken = broken.into_inner().expect("the list");
+    println!("{}: {}, held: {}", way.points(), points.len(), points.len() - broken.len());
+    assert!(points.len() >= 40, "only {} points", points.len());
+    assert!(broken.is_empty(), "{} points did not hold:\n{}", broken.len(), broken.join("\n"));
 }
 
 #[test]
