@@ -196,8 +196,6 @@ pub fn broken_links(root: &Path) -> Vec<String> {
     for path in pages(root) {
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        // Being written.
-        let targets = targets.filter(|target| *target != "rights.md");
         for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
             let file = target.split('#').next().unwrap_or_default();
             if !path.with_file_name(file).exists() {
