@@ -3,7 +3,7 @@ mod support;
 
 use std::path::Path;
 
-use harness::{Cli, Run, SimulatedWorld, Workspace, clis};
+use harness::{Cli, Killed, Run, SimulatedWorld, Workspace, clis};
 use support::PROVIDER;
 
 const MAIN: &str = r#"
@@ -55,7 +55,9 @@ fn config(world: &SimulatedWorld, cluster: &str) -> std::collections::BTreeMap<S
 fn firmware_and_boot_order_are_made_kept_and_carried_by_a_move() {
     for cli in clis() {
         let world = SimulatedWorld::three_sites();
-        let workspace = workspace(&world, &cli, "bios = \"ovmf\"\n  boot_order = [\"scsi1\", \"net0\"]");
+        let lines = "bios = \"ovmf\"\n  boot_order = [\"scsi1\", \"net0\"]\n  \
+                     cloud_init = { user = \"ops\", addresses = { net0 = { ipv4 = \"10.1.20.5/24\", gateway4 = \"10.1.20.1\" } } }";
+        let workspace = workspace(&world, &cli, lines);
         sound(workspace.apply()).expect(0);
         let made = config(&world, "worldstream-prod");
         assert_eq!(made["bios"], "ovmf");
@@ -66,7 +68,14 @@ fn firmware_and_boot_order_are_made_kept_and_carried_by_a_move() {
         sound(workspace.apply()).expect(0);
         let moved = config(&world, "databarn-dr");
         assert!(moved["efidisk0"].starts_with("zfs-pool:"), "{moved:?}");
-        assert_eq!((&moved["bios"], &moved["boot"]), (&made["bios"], &made["boot"]));
+        for key in ["bios", "boot", "ciuser", "ipconfig0"] {
+            assert_eq!(moved[key], made[key], "{key}");
+        }
+        let drive = |config: &std::collections::BTreeMap<String, String>| {
+            config.iter().find(|(_, value)| value.contains("cloudinit")).map(|(slot, _)| slot.clone())
+        };
+        assert_eq!(drive(&moved), drive(&made));
+        assert!(drive(&made).is_some(), "{made:?}");
         sound(workspace.plan()).expect(0);
         workspace.destroy().expect(0);
         world.assert_clean();
@@ -98,6 +107,53 @@ fn what_waits_for_a_restart_is_said_and_done_where_that_is_wanted() {
     }
 }
 
+/// The machine's disk volumes on its cluster.
+fn volumes(world: &SimulatedWorld) -> Vec<String> {
+    let all = world.cluster("worldstream-prod").volumes().into_iter().map(|volume| volume.volid);
+    all.filter(|volid| volid.contains("disk")).collect()
+}
+
+#[test]
+fn a_disk_whose_move_is_killed_is_in_one_place_after_the_next_apply() {
+    let clis = clis();
+    let slow = |workspace: &Workspace| {
+        let (from, to) =
+            ("scsi1 = { size = \"4GB\", storage = \"fast\" }", "scsi1 = { size = \"4GB\", storage = \"slow\" }");
+        workspace.edit("main.tf", from, to);
+    };
+    let calls = {
+        let world = SimulatedWorld::three_sites();
+        let workspace = workspace(&world, &clis[0], "");
+        workspace.apply().expect(0);
+        slow(&workspace);
+        world.clear_requests();
+        workspace.apply().expect(0);
+        let all = world.requests();
+        let first = all.iter().position(|call| call.method != "GET").expect("it writes") as u64;
+        first..=all.len() as u64
+    };
+    let mut killed = 0;
+    for (call, executed) in calls.flat_map(|call| [(call, true), (call, false)]) {
+        let cli = &clis[usize::try_from(call).unwrap_or(0) % clis.len()];
+        let world = SimulatedWorld::three_sites();
+        let workspace = workspace(&world, cli, "");
+        workspace.apply().expect(0);
+        slow(&workspace);
+        let at = workspace.killed_at(&world, &["apply", "-input=false", "-auto-approve"], call, executed, || {});
+        let Killed::At(hit) = at else { continue };
+        killed += 1;
+        let at = format!("killed at {} {}, executed: {executed}", hit.call.method, hit.call.path);
+        assert_eq!(sound(workspace.apply()).code, 0, "{at}: {}", workspace.apply().text());
+        sound(workspace.plan()).expect(0);
+        let now = config(&world, "worldstream-prod");
+        assert!(now["scsi1"].starts_with("local-lvm:"), "{at}: {now:?}");
+        assert_eq!(volumes(&world).len(), 2, "{at}: {:?}", volumes(&world));
+        workspace.destroy().expect(0);
+        world.assert_clean();
+    }
+    assert!(killed >= 4, "{killed} kills");
+}
+
 #[test]
 fn a_disk_changes_its_storage_with_every_byte_and_leaves_the_others_alone() {
     for cli in clis() {
@@ -118,8 +174,7 @@ fn a_disk_changes_its_storage_with_every_byte_and_leaves_the_others_alone() {
         assert_eq!(after["scsi0"], before["scsi0"]);
         assert!(after["scsi1"].starts_with("local-lvm:"), "{after:?}");
         assert!(!after.keys().any(|key| key.starts_with("unused")), "{after:?}");
-        let volumes: Vec<String> = world.cluster("worldstream-prod").volumes().into_iter().map(|v| v.volid).collect();
-        assert_eq!(volumes.iter().filter(|volid| volid.contains("disk")).count(), 2, "{volumes:?}");
+        assert_eq!(volumes(&world).len(), 2, "{:?}", volumes(&world));
         assert!(world.newest_held(&uuid) >= written);
         sound(workspace.plan()).expect(0);
         workspace.destroy().expect(0);
