@@ -8,19 +8,6 @@ use simulator::GuestSpec;
 const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
 const YAML: &str = include_str!("main_job/multi-site.yaml");
 const MAIN: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-
-variable "clusters" { type = any }
-
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
-
 resource "moxxie_virtual_machine" "app" {
   count           = 3
   name            = "app-${count.index + 1}"
@@ -43,7 +30,7 @@ fn yaml(draining: bool, policy: &str) -> String {
 
 fn workspace(world: &SimulatedWorld, cli: &Cli) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), "app");
-    workspace.write("main.tf", MAIN).write("multi-site.yaml", yaml(false, ""));
+    workspace.write_main(MAIN).write("multi-site.yaml", yaml(false, ""));
     workspace
 }
 

@@ -11,19 +11,6 @@ use simulator::{GuestSpec, VmSnapshot};
 const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
 const YAML: &str = include_str!("main_job/multi-site.yaml");
 const MAIN: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-
-variable "clusters" { type = any }
-
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
-
 resource "moxxie_virtual_machine" "web" {
   name            = "web-1"
   pool            = "production-pool"
@@ -90,7 +77,7 @@ fn workspace(world: &SimulatedWorld, cli: &Cli, way: Way) -> Workspace {
         Way::Empty => MAIN.to_owned(),
         Way::Clone => MAIN.replace("  memory ", "  clone           = { template = \"golden\" }\n  memory "),
     };
-    workspace.write("main.tf", main).write("multi-site.yaml", YAML);
+    workspace.write_main(&main).write("multi-site.yaml", YAML);
     workspace
 }
 

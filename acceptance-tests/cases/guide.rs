@@ -6,24 +6,10 @@ use serde_json::Value;
 
 const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
 const YAML: &str = include_str!("main_job/multi-site.yaml");
-const HEAD: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-
-variable "clusters" { type = any }
-
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
-"#;
 
 fn workspace(world: &SimulatedWorld, cli: &Cli, yaml: &str, rest: &str) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), "app");
-    workspace.write("multi-site.yaml", yaml).write("main.tf", format!("{HEAD}{rest}"));
+    workspace.write("multi-site.yaml", yaml).write_main(rest);
     workspace
 }
 
@@ -271,7 +257,7 @@ fn scenario_2_geographic_distribution() {
         let world = simulator::World::from_yaml(include_str!("guide/three-continents-world.yaml")).expect("a world");
         let world = SimulatedWorld::start(world, simulator::Options::default());
         let workspace = world.workspace(&cli, Path::new(PROVIDER), "platform");
-        workspace.write("multi-site.yaml", yaml).write("main.tf", format!("{HEAD}{SCENARIO_2}"));
+        workspace.write("multi-site.yaml", yaml).write_main(SCENARIO_2);
         workspace.plan_to("first.tfplan").expect(2).says("8 to add").says("geographic");
         let first = planned(&workspace, "first.tfplan");
         for (place, cluster) in [("eu", "ams"), ("us", "nyc"), ("apac", "sin"), ("jp", "sin"), ("home", "nyc")] {

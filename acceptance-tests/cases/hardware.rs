@@ -7,19 +7,6 @@ use harness::{Cli, Killed, Run, SimulatedWorld, Workspace, clis};
 use support::PROVIDER;
 
 const MAIN: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-
-variable "clusters" { type = any }
-
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
-
 resource "moxxie_virtual_machine" "api" {
   name    = "api"
   pool    = "production-pool"
@@ -36,7 +23,7 @@ fn workspace(world: &SimulatedWorld, cli: &Cli, lines: &str) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), "app");
     let yaml = support::yaml().replace("fast: ceph-pool", "fast: ceph-pool, slow: local-lvm");
     assert!(yaml.contains("slow: local-lvm"), "the file has changed");
-    workspace.write("multi-site.yaml", yaml).write("main.tf", MAIN.replace("// more", lines));
+    workspace.write("multi-site.yaml", yaml).write_main(&MAIN.replace("// more", lines));
     workspace
 }
 

@@ -8,24 +8,10 @@ use serde_json::Value;
 const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
 const YAML: &str = include_str!("main_job/multi-site.yaml");
 const EXAMPLE: &str = include_str!("../../examples/data-sources/moxxie_placement/data-source.tf");
-const HEAD: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-
-variable "clusters" { type = any }
-
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
-"#;
 
 fn workspace(world: &SimulatedWorld, cli: &Cli, rest: &str) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), "platform");
-    workspace.write("multi-site.yaml", YAML).write("main.tf", format!("{HEAD}{rest}"));
+    workspace.write("multi-site.yaml", YAML).write_main(rest);
     workspace
 }
 

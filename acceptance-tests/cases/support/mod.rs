@@ -38,19 +38,6 @@ pub fn broken(flat: &str) -> Option<&'static str> {
 }
 
 const MAIN: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-
-variable "clusters" { type = any }
-
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
-
 variable "vms" {
   type = map(object({
     pool    = optional(string)
@@ -87,7 +74,7 @@ pub fn yaml() -> String {
 /// A workspace with machines by name, their attributes as in the variable `vms`.
 pub fn workspace(world: &SimulatedWorld, cli: &Cli, role: &str, vms: &Value) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), role);
-    workspace.write("main.tf", MAIN).write("multi-site.yaml", yaml());
+    workspace.write_main(MAIN).write("multi-site.yaml", yaml());
     configure(&workspace, vms);
     workspace
 }

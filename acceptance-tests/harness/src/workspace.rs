@@ -6,6 +6,22 @@ use std::process::{Child, Command, Stdio};
 
 use crate::cli::{Cli, Slot, slot};
 
+/// How a configuration begins that takes its connections from the variable `clusters` and all else from the federation file.
+const HEAD: &str = r#"
+terraform {
+  required_providers {
+    moxxie = { source = "moxxie/moxxie" }
+  }
+}
+
+variable "clusters" { type = any }
+
+provider "moxxie" {
+  config_file = "${path.root}/multi-site.yaml"
+  clusters    = var.clusters
+}
+"#;
+
 /// What a command of the CLI did.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -105,6 +121,11 @@ impl Workspace {
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
         fs::write(self.root().join(name), text).unwrap_or_else(|e| panic!("{name}: {e}"));
         self
+    }
+
+    /// Writes `main.tf`: the provider with the connections in `clusters` and the file `multi-site.yaml`, then `body`.
+    pub fn write_main(&self, body: &str) -> &Self {
+        self.write("main.tf", format!("{HEAD}{body}"))
     }
 
     /// Replaces `from`, which must be there, by `to` in a file of the configuration.
