@@ -16,6 +16,7 @@ mod reason;
 mod request;
 mod rules;
 mod sequence;
+mod set;
 mod strategy;
 
 pub use all::choose_all;
@@ -25,6 +26,7 @@ pub use inventory::{ClusterFacts, GuestFacts, Health, Inventory, NodeFacts, Stor
 pub use moves::{Cause, Due, Proposal, Settled, Verdict, due, left_behind, settle};
 pub use reason::{Reason, ReasonClass};
 pub use request::{Current, DiskRequest, Ledger, Request};
+pub use set::{Placed, Wanted, place_set};
 
 use crate::model::Federation;
 use crate::names::ClusterName;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use federation::model::{Capability, Plans, Policy};
-use federation::placement::{Candidate, Explanation, Inventory, Ledger, ReasonClass, Request, choose, choose_all};
+use federation::placement::{Inventory, Placed, Wanted, place_set};
 use federation::{ClusterName, Federation, PoolName};
 use protocol::{AttributePath, Diagnostics, Value};
 
@@ -61,14 +61,6 @@ fn machine(config: &Value, key: &str, request: &Value) -> Value {
     request.clone().with_attr("name", name).with_attr("pool", config.attr("pool").clone())
 }
 
-/// One asked machine.
-struct Asked {
-    key: String,
-    request: Request,
-    /// Where it is, if it is anywhere.
-    at: Option<ClusterName>,
-}
-
 /// What is answered for one.
 struct Answer {
     key: String,
@@ -88,8 +80,9 @@ pub(crate) async fn read(ready: Option<&Ready>, config: Value, diags: &mut Diagn
         Some(snapshot) => snapshot.inventory.clone(),
         None => ready.fleet.inventory().await,
     };
-    let asked = asked(&config, &pool, &inventory, diags);
-    let mut answers = place(&federation, &inventory, &pool, asked, diags);
+    let (keys, wanted) = wanted(&config, diags);
+    let placed = place_set(&federation, &inventory, &wanted);
+    let mut answers = in_words(keys, placed, &pool, diags);
     let allowed = config.attr("allow_unplaced").as_bool().unwrap_or(false);
     let destroys = ready.parent.destroys();
     for answer in answers.iter_mut().filter(|_| !allowed) {
@@ -151,17 +144,17 @@ async fn rules(ready: &Ready, config: &Value, diags: &mut Diagnostics) -> Option
     Some((federation, pool))
 }
 
-fn asked(config: &Value, pool: &PoolName, inventory: &Inventory, diags: &mut Diagnostics) -> Vec<Asked> {
-    let mut all = Vec::new();
+/// The requests that can be read, beside their keys.
+fn wanted(config: &Value, diags: &mut Diagnostics) -> (Vec<String>, Vec<Wanted>) {
+    let mut all = (Vec::new(), Vec::new());
     for (key, request) in config.attr("requests").as_map().into_iter().flatten() {
         let value = machine(config, key, request);
         match model::request(&value, request.attr("cluster").as_str(), None) {
             Ok(mut asked) => {
                 asked.needs = needs(request).filter_map(|text| text.parse().ok()).collect();
                 let former = request.attr("former_names").as_list().into_iter().flatten().filter_map(Value::as_str);
-                let names: Vec<&str> = std::iter::once(asked.name.as_str()).chain(former).collect();
-                let at = names.iter().find_map(|name| found(inventory, pool, name));
-                all.push(Asked { key: key.clone(), at, request: asked });
+                all.0.push(key.clone());
+                all.1.push(Wanted { request: asked, former_names: former.map(str::to_owned).collect() });
             }
             Err(inputs) => {
                 let at = AttributePath::new("requests").key(key.as_str());
@@ -172,43 +165,27 @@ fn asked(config: &Value, pool: &PoolName, inventory: &Inventory, diags: &mut Dia
     all
 }
 
-/// The cluster that holds a machine of this name in the pool. Fenced copies are templates, and don't count.
-fn found(inventory: &Inventory, pool: &PoolName, name: &str) -> Option<ClusterName> {
-    let holds = |facts: &federation::placement::ClusterFacts| {
-        let mut guests = facts.guests.iter().filter(|guest| !guest.template && !guest.container);
-        guests.any(|guest| guest.name == name && guest.pool.as_deref() == Some(pool.as_str()))
-    };
-    inventory.clusters.iter().find(|(_, facts)| holds(facts)).map(|(name, _)| name.clone())
-}
-
-fn place(
-    federation: &Federation,
-    inventory: &Inventory,
-    pool: &PoolName,
-    asked: Vec<Asked>,
-    diags: &mut Diagnostics,
-) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    let mut new = Vec::new();
+/// What was decided, as it is told.
+fn in_words(keys: Vec<String>, placed: Vec<Placed>, pool: &PoolName, diags: &mut Diagnostics) -> Vec<Answer> {
     let mut maybe_dark = Vec::new();
-    let stays = |key, cluster: ClusterName, why| Answer { key, place: Ok((cluster, why, true)), explanation: None };
-    for Asked { key, request, at } in asked {
-        match (at, &request.pin) {
-            (Some(at), None) => {
+    let mut answers = Vec::new();
+    for (key, placed) in keys.into_iter().zip(placed) {
+        let (place, explanation) = match placed {
+            Placed::Stays(at) => {
                 let why = format!("stays on {at}, a machine of {pool}");
-                answers.push(stays(key, at, why));
+                (Ok((at, why, true)), None)
             }
-            (None, None) => match best_in_the_dark(federation, inventory, &request) {
-                // It may be there. Sending it elsewhere would move a machine because its site is dark.
-                Some(dark) => {
-                    let why = format!("may be on {dark}, which doesn't answer");
-                    maybe_dark.push(format!("{key} ({dark})"));
-                    answers.push(Answer { key, place: Ok((dark, why, false)), explanation: None });
-                }
-                None => new.push((key, request)),
-            },
-            (_, Some(_)) => new.push((key, request)),
-        }
+            Placed::MayBe(dark) => {
+                let why = format!("may be on {dark}, which doesn't answer");
+                maybe_dark.push(format!("{key} ({dark})"));
+                (Ok((dark, why, false)), None)
+            }
+            Placed::Decided(Ok(decision)) => {
+                (Ok((decision.cluster, decision.why, false)), Some(decision.explanation.to_string()))
+            }
+            Placed::Decided(Err(refusal)) => (Err(refusal.smallest_relaxation), Some(refusal.explanation.to_string())),
+        };
+        answers.push(Answer { key, place, explanation });
     }
     if !maybe_dark.is_empty() {
         diags.warning(
@@ -220,30 +197,7 @@ fn place(
             ),
         );
     }
-    let requests: Vec<Request> = new.iter().map(|(_, request)| request.clone()).collect();
-    let decided = choose_all(federation, inventory, &requests, &Ledger::new());
-    for ((key, _), decided) in new.into_iter().zip(decided) {
-        let (place, explanation) = match decided {
-            Ok(decision) => (Ok((decision.cluster, decision.why, false)), decision.explanation),
-            Err(refusal) => (Err(refusal.smallest_relaxation), refusal.explanation),
-        };
-        answers.push(Answer { key, place, explanation: Some(explanation.to_string()) });
-    }
     answers
-}
-
-/// Of the clusters that don't answer the one it likes best, whatever stands before it: the rules allow it there, and it may be
-/// there.
-fn best_in_the_dark(federation: &Federation, inventory: &Inventory, request: &Request) -> Option<ClusterName> {
-    let explanation: Explanation = match choose(federation, inventory, request, &Ledger::new()) {
-        Ok(decision) => decision.explanation,
-        Err(refusal) => refusal.explanation,
-    };
-    let dark = |candidate: &&Candidate| {
-        candidate.preference.is_some() && candidate.refused.iter().any(|reason| reason.class() == ReasonClass::Health)
-    };
-    let best = explanation.candidates.iter().filter(dark).min_by_key(|candidate| candidate.preference);
-    best.map(|candidate| candidate.cluster.clone())
 }
 
 fn answered(config: &Value, answers: &[Answer]) -> Value {

@@ -357,3 +357,35 @@ fn a_record_that_cannot_be_trusted_keeps_new_machines_away_and_moves_none() {
     assert!(refused.to_string().contains("its record is damaged"), "{refused}");
     assert!(recheck(&federation, &inventory, &grows, &cluster("ams")).is_ok());
 }
+
+#[test]
+fn of_a_set_what_exists_stays_and_what_may_be_in_the_dark_is_taken_to_be_there() {
+    let (federation, mut inventory) = world(&["a", "b", "c"], policy(Strategy::Balanced, Vec::new()));
+    let wanted = |name: &str, former: &[&str]| Wanted {
+        request: vm(name),
+        former_names: former.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let mut pinned = wanted("old-1", &[]);
+    pinned.request.pin = Some(cluster("b"));
+    let set = [wanted("old-1", &[]), wanted("renamed", &["old-2"]), pinned, wanted("new", &[])];
+    inventory.clusters.get_mut(&cluster("c")).unwrap().guests =
+        vec![guest(100, "old-1", "t"), guest(101, "old-2", "t")];
+    let placed = |inventory: &Inventory| {
+        let words = |placed: Placed| match placed {
+            Placed::Stays(at) => format!("stays {at}"),
+            Placed::MayBe(at) => format!("may be {at}"),
+            Placed::Decided(Ok(decision)) => format!("new {}", decision.cluster),
+            Placed::Decided(Err(refusal)) => format!("refused {refusal}"),
+        };
+        place_set(&federation, inventory, &set).into_iter().map(words).collect::<Vec<_>>()
+    };
+    let all_there = placed(&inventory);
+    assert_eq!(all_there[..3], ["stays c", "stays c", "new b"]);
+    let favourite = all_there[3].strip_prefix("new ").expect("it is new").to_owned();
+    inventory.clusters.get_mut(&cluster(&favourite)).unwrap().health = Health::Unreachable("no route".into());
+    assert_eq!(placed(&inventory)[3], format!("may be {favourite}"));
+    // Another one's darkness is nothing to it, and a template of that name is nobody.
+    inventory.clusters.get_mut(&cluster(&favourite)).unwrap().health = Health::Reachable;
+    inventory.clusters.get_mut(&cluster("c")).unwrap().guests.iter_mut().for_each(|guest| guest.template = true);
+    assert!(placed(&inventory)[0].starts_with("new "), "{:?}", placed(&inventory));
+}
