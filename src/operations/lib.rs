@@ -30,6 +30,7 @@ mod parameters;
 mod process;
 mod relocate;
 mod resolve;
+pub mod restart;
 mod rights;
 mod site;
 mod spec;

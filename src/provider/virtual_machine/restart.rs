@@ -1,4 +1,5 @@
-//! Owns which changes a running machine takes at once and which wait for its next restart (`pve-behaviour.md` §4).
+//! Owns saying at plan which changes wait for the machine's next restart; which do is a matter of `operations::restart`.
+use operations::restart::{disk_waits, key_waits};
 use protocol::{Diagnostics, Value};
 
 use crate::values::text;
@@ -28,38 +29,54 @@ pub(crate) fn announce(planned: &Value, prior: &Value, diags: &mut Diagnostics) 
     }
 }
 
+/// Attributes, and the keys of Proxmox VE's configuration that they become.
+const KEYS: [(&str, &str, &str); 8] = [
+    ("cpu", "cores", "cores"),
+    ("cpu", "sockets", "sockets"),
+    ("cpu", "type", "cpu"),
+    ("", "memory", "memory"),
+    ("", "bios", "bios"),
+    ("", "machine", "machine"),
+    ("", "boot_order", "boot"),
+    ("", "agent", "agent"),
+];
+
+/// The same of `cloud_init`, where that is configured.
+const CLOUD_INIT: [(&str, &str); 5] = [
+    ("user", "ciuser"),
+    ("ssh_keys", "sshkeys"),
+    ("password_wo_version", "cipassword"),
+    ("addresses", "ipconfig0"),
+    ("dns", "nameserver"),
+];
+
 /// The attributes whose change a running machine can't take.
 fn cold(planned: &Value, prior: &Value) -> Vec<String> {
+    let changed = |planned: &Value, prior: &Value| planned.is_known() && planned != prior;
     let mut found = Vec::new();
-    let mut look = |path: String, planned: &Value, prior: &Value| {
-        if planned.is_known() && planned != prior {
-            found.push(path);
+    for (within, name, key) in KEYS {
+        let of =
+            |value: &Value| if within.is_empty() { value.attr(name) } else { value.attr(within).attr(name) }.clone();
+        if key_waits(key) && changed(&of(planned), &of(prior)) {
+            found.push(if within.is_empty() { name.to_owned() } else { format!("{within}.{name}") });
         }
-    };
-    for name in ["cores", "sockets", "type"] {
-        look(format!("cpu.{name}"), planned.attr("cpu").attr(name), prior.attr("cpu").attr(name));
-    }
-    for name in ["memory", "bios", "machine", "boot_order", "agent"] {
-        look(name.to_owned(), planned.attr(name), prior.attr(name));
     }
     let cloud_init = planned.attr("cloud_init");
-    if !cloud_init.is_null() {
-        for name in ["user", "ssh_keys", "password_wo_version", "addresses", "dns"] {
-            look(format!("cloud_init.{name}"), cloud_init.attr(name), prior.attr("cloud_init").attr(name));
+    for (name, key) in CLOUD_INIT.into_iter().filter(|_| !cloud_init.is_null()) {
+        if key_waits(key) && changed(cloud_init.attr(name), prior.attr("cloud_init").attr(name)) {
+            found.push(format!("cloud_init.{name}"));
         }
     }
     disks(planned.attr("disks"), prior.attr("disks"), &mut found);
     found
 }
 
-/// Only scsi and virtio take a disk, or let go of one, while the machine runs; on no bus does a disk that is there change what
-/// the guest sees of it.
+/// On no bus does a disk that is there change what the guest sees of it while it runs.
 fn disks(planned: &Value, prior: &Value, found: &mut Vec<String>) {
-    let hot = |slot: &str| slot.starts_with("scsi") || slot.starts_with("virtio");
     for (slot, disk) in planned.as_map().into_iter().flatten() {
         let had = prior.attr(slot);
         if had.is_null() {
-            found.extend((!hot(slot)).then(|| format!("disks.{slot}")));
+            found.extend(disk_waits(slot).then(|| format!("disks.{slot}")));
             continue;
         }
         for name in ["ssd", "discard"] {
@@ -69,7 +86,7 @@ fn disks(planned: &Value, prior: &Value, found: &mut Vec<String>) {
         }
     }
     let gone = prior.as_map().into_iter().flatten().filter(|(slot, _)| planned.attr(slot).is_null());
-    found.extend(gone.filter(|(slot, _)| !hot(slot)).map(|(slot, _)| format!("disks.{slot}")));
+    found.extend(gone.filter(|(slot, _)| disk_waits(slot)).map(|(slot, _)| format!("disks.{slot}")));
 }
 
 #[cfg(test)]
