@@ -2,7 +2,7 @@
 //!
 //! A copy carries the template's configuration and an identity of Proxmox VE's choice, so until it has our UUID it is known by
 //! the operation in its notes, which are part of the very call that makes it.
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use federation::placement::ClusterFacts;
 use federation::{Bytes, Slot};
@@ -16,9 +16,6 @@ use crate::journal::{Journal, Place};
 use crate::notes;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
-
-/// How often a copy that nobody's task works on is looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// A template on the cluster where it is copied.
 #[derive(Debug, Clone)]
@@ -98,6 +95,7 @@ impl Fleet {
     ) -> Result<(), Failure> {
         let to = &journal.to;
         let mut waited = false;
+        let mut pause = site.client.settings().task_poll_first;
         loop {
             match site.client.vm_config(&to.node, to.vmid, false).await {
                 Ok(config) if config.lock() == Some("clone") => {}
@@ -127,7 +125,8 @@ impl Fleet {
                         vmid = to.vmid
                     )));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(site.client.settings().task_poll_max);
         }
     }
 

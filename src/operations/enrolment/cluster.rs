@@ -329,7 +329,7 @@ impl Fleet {
         if !inside.is_empty() {
             return Err(untouched(&what, format!("it is in use: {}", inside.join(", "))).next(
                 "drain it first (draining = true), and take it out of the pools' `clusters`; refer to it as \
-                 moxxie_cluster.<label>.name, so that Terraform knows the order",
+                 moxxie_cluster.<label>.name, so that the order is known",
             ));
         }
         site.need_right(&what, "/pool/moxxie", "Pool.Allocate").await?;

@@ -71,7 +71,7 @@ impl Fleet {
             return Ok(warnings);
         }
         Err(untouched(what, format!("it is not empty: {}", inside.join(", ")))
-            .next("move or remove them first; refer to the pool as moxxie_resource_pool.<label>.name, so that Terraform knows the order"))
+            .next("move or remove them first; refer to the pool as moxxie_resource_pool.<label>.name, so that the order is known"))
     }
 
     /// Takes a pool away from one cluster.

@@ -6,7 +6,7 @@ use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::kept::Kept;
 use super::model;
-use crate::failures::{contradiction, report, warn};
+use crate::failures::{contradiction, not_refreshed, report};
 use crate::placing::Ready;
 
 /// Refreshes a cluster. What can't be seen stays as it was, with a warning; a record that is lost shows as a missing `id`.
@@ -46,13 +46,8 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
             diags.warning(format!("Cluster {name} is not refreshed"), format!("{name}: {why}"));
             as_it_was
         }
-        // An error would be in the way of destroying everything, too.
-        Err(failure) if ready.parent.destroys() => {
-            warn(&failure, diags);
-            as_it_was
-        }
         Err(failure) => {
-            report(&failure, diags);
+            not_refreshed(&failure, ready, diags);
             as_it_was
         }
     }

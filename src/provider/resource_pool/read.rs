@@ -6,7 +6,7 @@ use operations::{PoolCopies, PoolFound};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::{apply::private, model};
-use crate::failures::{report, warn};
+use crate::failures::{not_refreshed, report};
 use crate::placing::Ready;
 
 /// Refreshes a pool: the newest record counts, and a cluster without it is not in `clusters`.
@@ -39,13 +39,8 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
             diags.warning(format!("Resource pool {name} is not refreshed"), why);
             as_it_was
         }
-        // An error would be in the way of destroying everything, too.
-        Err(failure) if ready.parent.destroys() => {
-            warn(&failure, diags);
-            as_it_was
-        }
         Err(failure) => {
-            report(&failure, diags);
+            not_refreshed(&failure, ready, diags);
             as_it_was
         }
     }
