@@ -53,8 +53,13 @@ impl Decisions {
             run: self.run.clone(),
             at: since_epoch().as_nanos(),
         };
+        self.write(&self.own_name(key, plan), &serde_json::to_vec(&entry)?)
+    }
+
+    /// The file of a decision that this run makes: one per plan identity, else one per run.
+    fn own_name(&self, key: &str, plan: Option<&str>) -> String {
         let suffix = plan.map_or_else(|| self.run.clone(), short_digest);
-        self.write(&format!("{}-{suffix}.json", short_digest(key)), &serde_json::to_vec(&entry)?)
+        format!("{}-{suffix}.json", short_digest(key))
     }
 
     /// The entry of `key` that an apply is to obey: of this plan identity; where none is set, of this run, else the newest.
@@ -67,7 +72,9 @@ impl Decisions {
 
     /// The same, only if this run made it: the plan of a direct apply, whichever walk asks.
     pub(crate) fn own_entry(&self, key: &str, plan: Option<&str>) -> Option<Entry> {
-        self.entry(key, plan).filter(|entry| entry.run == self.run)
+        // Looked up by name: a plan asks for each of its machines, and the folder holds an entry of each.
+        let entry = read(&self.folder.join(self.own_name(key, plan)))?;
+        (entry.run == self.run && entry.plan.as_deref() == plan).then_some(entry)
     }
 
     /// Drops every entry of `key`: its apply succeeded or refused.

@@ -125,6 +125,9 @@ impl Run {
         let core = process.connect().await.expect("a connection");
         let file_of_federation = folder.path().join("multi-site.yaml");
         std::fs::write(&file_of_federation, file()).expect("the federation's file");
+        // As core does it: a run that validates is one that plans.
+        let said = core.validate_provider(block(sim, &file_of_federation)).await.expect("an answer");
+        assert!(!said.has_errors(), "{said:?}");
         let said = core.configure(block(sim, &file_of_federation)).await.expect("an answer");
         assert!(!said.has_errors(), "{said:?}");
         Run { core: Arc::new(core), process, _folder: folder }

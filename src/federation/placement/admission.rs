@@ -4,7 +4,7 @@ use super::capacity::{Needs, Room, bridge_on, planned_here, same_vm, storage_for
 use super::inventory::{ClusterFacts, Health, Inventory};
 use super::reason::Reason;
 use super::request::{Ledger, Request};
-use super::rules::{self, already_there, is_self};
+use super::rules::{self, Present, is_self};
 use crate::model::{CapacitySource, Cluster, Federation, Limits, Policy};
 use crate::names::{ClusterName, PoolName};
 use crate::units::Bytes;
@@ -219,9 +219,10 @@ fn pool_limits(federation: &Federation, inventory: &Inventory, request: &Request
             .filter(|guest| !is_self(request, name, guest))
             .for_each(|guest| held.add(guest.cpus, guest.memory, guest.disk));
     }
+    let mut present = Present::new(inventory);
     for (cluster, planned) in ledger.iter() {
         let counts = planned.pool == request.pool && !same_vm(planned, request);
-        if counts && !already_there(inventory, cluster, planned) {
+        if counts && !present.holds(cluster, planned) {
             held.add(planned.cpus, planned.memory, planned.disk_total());
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::inventory::{ClusterFacts, Inventory, NodeFacts, StorageFacts};
 use super::reason::Reason;
 use super::request::{Ledger, Request};
-use super::rules::{already_there, is_self, node_allowed};
+use super::rules::{Present, is_self, node_allowed};
 use crate::model::{CapacitySource, Cluster, Rule};
 use crate::names::ClusterName;
 use crate::units::Bytes;
@@ -258,10 +258,11 @@ pub(super) fn planned_here<'l>(
     ledger: &'l Ledger,
     request: &Request,
 ) -> Vec<&'l Request> {
+    let mut present = Present::new(inventory);
     ledger
         .iter()
         .filter(|(cluster, planned)| *cluster == name && !same_vm(planned, request))
-        .filter(|(cluster, planned)| !already_there(inventory, cluster, planned))
+        .filter(|(cluster, planned)| !present.holds(cluster, planned))
         .map(|(_, planned)| planned)
         .collect()
 }

@@ -13,7 +13,7 @@
 //!
 //! Case is ignored everywhere. A rule that does not concern the VM holds vacuously.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::inventory::{ClusterFacts, GuestFacts, Inventory};
 use super::reason::Reason;
@@ -188,11 +188,12 @@ impl Group {
                 members.insert(name.clone(), names);
             }
         }
+        let mut present = Present::new(inventory);
         for (cluster, planned) in ledger.iter() {
             let in_group = planned.pool == request.pool
                 && planned.name != request.name
                 && planned.tags.iter().any(|own| own.as_str().eq_ignore_ascii_case(tag));
-            if in_group && !already_there(inventory, cluster, planned) {
+            if in_group && !present.holds(cluster, planned) {
                 members.entry(cluster.clone()).or_default().push(planned.name.to_string());
             }
         }
@@ -229,10 +230,25 @@ pub(super) fn is_self(request: &Request, cluster: &ClusterName, guest: &GuestFac
     same_pool && !guest.container && guest.name == request.name.as_str()
 }
 
-/// Whether what is planned is in the inventory by now, and must not count twice.
-pub(super) fn already_there(inventory: &Inventory, cluster: &ClusterName, planned: &Request) -> bool {
-    inventory
-        .clusters
-        .get(cluster)
-        .is_some_and(|facts| facts.guests.iter().any(|guest| is_self(planned, cluster, guest)))
+/// Tells what is planned and in the inventory by now, which must not count twice. Names are indexed cluster by cluster as they are
+/// asked about: comparing every planned VM with every guest made a plan of thousands cubic.
+pub(super) struct Present<'a> {
+    inventory: &'a Inventory,
+    names: BTreeMap<&'a ClusterName, HashSet<&'a str>>,
+}
+
+impl<'a> Present<'a> {
+    pub(super) fn new(inventory: &'a Inventory) -> Present<'a> {
+        Present { inventory, names: BTreeMap::new() }
+    }
+
+    /// Whether `planned` is on `cluster` already.
+    pub(super) fn holds(&mut self, cluster: &ClusterName, planned: &Request) -> bool {
+        let Some((cluster, facts)) = self.inventory.clusters.get_key_value(cluster) else { return false };
+        let index = || facts.guests.iter().map(|guest| guest.name.as_str()).collect();
+        let names = self.names.entry(cluster).or_insert_with(index);
+        // One that exists is known by its VMID too, whatever it is called there.
+        let may_be = planned.current.is_some() || names.contains(planned.name.as_str());
+        may_be && facts.guests.iter().any(|guest| is_self(planned, cluster, guest))
+    }
 }
