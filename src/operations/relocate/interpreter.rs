@@ -77,8 +77,9 @@ impl Move<'_> {
         })
     }
 
-    /// Writes the next step, before its calls. The last of either ending is not: it removes what is written. "Live" is written on both clusters, the source's first: whoever finds it on
-    /// either side goes forward.
+    /// Writes the next step, before its calls; but not the last one of either ending, which removes what is written. "Live" and
+    /// "returned", which say where the machine is, are written on both clusters, the source's first: whoever finds them on either
+    /// side goes by them.
     async fn advance(&mut self, next: Step) -> Result<(), Failure> {
         if matches!(next, Step::Release | Step::Close) {
             self.journal.step = next;
@@ -88,18 +89,18 @@ impl Move<'_> {
         self.journal.step = next;
         self.journal.upid = None;
         let written = self.write().await;
-        if written.is_err() && next == Step::Live && !self.may_be_live().await {
-            // Not written for sure: the first half still holds.
+        if written.is_err() && matches!(next, Step::Live | Step::Returned) && !self.may_stand(next).await {
+            // Not written for sure: the machine is where it was.
             self.journal = before;
         }
         written
     }
 
-    /// Whether "live" may stand on the source although writing it failed: it does, or nobody can tell.
-    async fn may_be_live(&self) -> bool {
+    /// Whether a step may stand on the source although writing it failed: it does, or nobody can tell.
+    async fn may_stand(&self, step: Step) -> bool {
         match self.source.client.pool(&self.pool).await {
             Ok(Some(pool)) => {
-                pool.comment.and_then(|comment| Journal::read(&comment)).is_none_or(|found| found.is_past_live())
+                pool.comment.and_then(|comment| Journal::read(&comment)).is_none_or(|found| found.step >= step)
             }
             Ok(None) | Err(_) => true,
         }
