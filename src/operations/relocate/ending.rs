@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use proxmox::{Error, Params, VmConfig};
 
-use super::beside::ha_carried;
+use super::preflight::ha_carried;
 use super::{Move, archive};
 use crate::failure::Failure;
 use crate::guest::rfc3339;

@@ -18,7 +18,6 @@
 //! A process that takes over goes forward from the written step only while the source is fenced, for then it can't have
 //! changed since the backup; else it takes everything back and begins anew.
 mod archive;
-mod beside;
 mod ending;
 mod health;
 mod interpreter;

@@ -1,24 +1,22 @@
 //! Owns what lies beside a machine and doesn't go along by itself (HA, replication, rights, backup jobs), and what of it is set
-//! up on the target; and what its processor needs there.
+//! up on the target.
 use federation::migration::ACCEPTED_LOSSES;
 use proxmox::{BackupJob, Error, HaRule, Params, VmConfig};
 
-use super::preflight::{Finding, Preflight, finding};
+use super::{Finding, Findings, Preflight, finding};
 use crate::failure::Failure;
 use crate::notes::{self, Copy, Kept, Mark};
 use crate::site::Site;
 use crate::spec::Source;
 
-type Findings = Vec<Finding>;
-
 /// What HA on the target is told of a machine.
-pub(super) struct HaCarried {
+pub(in crate::relocate) struct HaCarried {
     /// Everything of the resource but its state.
-    pub(super) params: Params,
+    pub(in crate::relocate) params: Params,
     /// The target's rules that it joins.
-    pub(super) rules: Vec<HaRule>,
+    pub(in crate::relocate) rules: Vec<HaRule>,
     /// Groups and rules of the source that the target doesn't have.
-    pub(super) skipped: Vec<String>,
+    pub(in crate::relocate) skipped: Vec<String>,
 }
 
 /// What of a machine's HA the target can take: a rule or group of the same name there is taken for the same. The nodes that it
@@ -26,7 +24,11 @@ pub(super) struct HaCarried {
 ///
 /// # Errors
 /// What the clusters said.
-pub(super) async fn ha_carried(source: &Site, target: &Site, vmid: u32) -> Result<Option<HaCarried>, Error> {
+pub(in crate::relocate) async fn ha_carried(
+    source: &Site,
+    target: &Site,
+    vmid: u32,
+) -> Result<Option<HaCarried>, Error> {
     let Some(resource) = source.client.ha_resource(vmid).await? else { return Ok(None) };
     let (here, there) = tokio::try_join!(source.client.version(), target.client.version())?;
     let mut wanted: Vec<(String, String)> = Vec::new();
@@ -58,23 +60,6 @@ pub(super) async fn ha_carried(source: &Site, target: &Site, vmid: u32) -> Resul
     Ok(Some(HaCarried { params, rules, skipped }))
 }
 
-/// Flags that a model needs beyond what every processor of PVE has, as `/proc/cpuinfo` names them.
-const V2: [&str; 7] = ["cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"];
-const V3: [&str; 9] = ["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"];
-const V4: [&str; 5] = ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"];
-
-fn flags_of(model: &str) -> Vec<&'static str> {
-    let (v2, aes, v3, v4) = match model {
-        "x86-64-v2" => (true, false, false, false),
-        "x86-64-v2-AES" => (true, true, false, false),
-        "x86-64-v3" => (true, true, true, false),
-        "x86-64-v4" => (true, true, true, true),
-        _ => (false, false, false, false),
-    };
-    let parts: [(bool, &[&str]); 4] = [(v2, &V2), (aes, &["aes"]), (v3, &V3), (v4, &V4)];
-    parts.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, flags)| flags.iter().copied()).collect()
-}
-
 impl Preflight<'_> {
     fn accepts(&self, loss: &str) -> bool {
         debug_assert!(ACCEPTED_LOSSES.contains(&loss), "{loss} is not documented");
@@ -97,7 +82,6 @@ impl Preflight<'_> {
         self.replication(findings, warnings).await;
         self.acl(warnings).await;
         self.backup_jobs(warnings).await;
-        self.processor(config, findings, warnings).await;
         self.notes_fit(config, findings);
     }
 
@@ -169,36 +153,6 @@ impl Preflight<'_> {
         }
     }
 
-    /// A model that the target's processor lacks fails at the start only, past the point of no return (operations-review 35).
-    async fn processor(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
-        let model = config.cpu_type().unwrap_or("kvm64");
-        if model == "host" {
-            let text = format!("{}: what its guest sees of the processor changes with the node", self.guest.place);
-            warnings.push(Failure::new("The machine has CPU type host (cpu_flags)").at(text));
-        }
-        let needed = flags_of(model);
-        if needed.is_empty() {
-            return;
-        }
-        // Without Sys.Audit on the node it can't be told.
-        let Ok(status) = self.target.client.node_status(&self.to.node).await else { return };
-        let there: Vec<&str> = status.cpuinfo.flags.split_whitespace().collect();
-        let missing: Vec<&str> = needed.into_iter().filter(|flag| !there.contains(flag)).collect();
-        if !there.is_empty() && !missing.is_empty() {
-            let text = format!(
-                "{}, node {}: its processor lacks {} for CPU type {model}",
-                self.target.name,
-                self.to.node,
-                missing.join(", ")
-            );
-            findings.push(finding(
-                "cpu_flags",
-                text,
-                "set `cpu.type` to one that both have, and restart the machine first",
-            ));
-        }
-    }
-
     /// Notes hold 8192 characters, and our mark in them 1 KiB: checked with all that the move will write (schema.md).
     fn notes_fit(&self, config: &VmConfig, findings: &mut Findings) {
         let split = notes::split(config.description().unwrap_or_default());
@@ -220,20 +174,6 @@ impl Preflight<'_> {
                 let next = "shorten `description`, or remove retired copies and archives that are past their date";
                 return findings.push(finding("notes_fit", text, next));
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn newer_models_need_what_older_ones_need() {
-        let models = ["kvm64", "x86-64-v2", "x86-64-v2-AES", "x86-64-v3", "x86-64-v4"];
-        for pair in models.windows(2) {
-            let (less, more) = (flags_of(pair[0]), flags_of(pair[1]));
-            assert!(more.len() > less.len() && more.starts_with(&less), "{pair:?}");
         }
     }
 }

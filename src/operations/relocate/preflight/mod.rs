@@ -1,0 +1,161 @@
+//! Owns what is checked before a machine is touched: one list with stable ids; what can't be carried is refused here. Each
+//! subject has its file; this one runs them all.
+mod beside;
+mod machine;
+mod path;
+mod processor;
+mod rights;
+mod storage;
+
+use std::sync::Arc;
+
+use federation::migration::PREFLIGHT;
+use federation::model::MigrationPath;
+
+pub(super) use beside::ha_carried;
+pub(super) use storage::transfer_of;
+
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::guest::Guest;
+use crate::journal::Place;
+use crate::site::Site;
+use crate::spec::{Resolved, VmSpec};
+
+/// Something that stands in the way of a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which check found it.
+    pub id: &'static str,
+    /// What is wrong: cluster, object, privilege or number.
+    pub text: String,
+    /// What mends it.
+    pub next: String,
+}
+
+impl std::fmt::Display for Finding {
+    /// The check, with the guide's name for it, what is wrong, and what mends it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let check = PREFLIGHT.iter().find(|check| check.id == self.id);
+        let guide = check.and_then(|check| check.guide).map(|name| format!(" [{name}]")).unwrap_or_default();
+        write!(f, "{}{guide}: {} ({})", self.id, self.text, self.next)
+    }
+}
+
+/// The checks of one move.
+pub struct Preflight<'a> {
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) source: &'a Arc<Site>,
+    pub(crate) target: &'a Arc<Site>,
+    pub(crate) spec: &'a VmSpec,
+    pub(crate) guest: &'a Guest,
+    pub(crate) to: &'a Place,
+    pub(crate) resolved: &'a Resolved,
+}
+
+/// What a passed preflight found out.
+pub(super) struct Passed {
+    pub(super) path: MigrationPath,
+    pub(super) transfer: (String, String),
+    pub(super) ha_state: Option<String>,
+    pub(super) warnings: Vec<Failure>,
+    /// In seconds.
+    pub(super) predicted_downtime: u64,
+}
+
+type Findings = Vec<Finding>;
+
+/// Bytes per second that a backup or a restore is assumed to do where no path says less: 100 MiB/s.
+const RATE: u64 = 100 << 20;
+
+pub(super) fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
+    Finding { id, text: text.into(), next: next.into() }
+}
+
+/// All findings as one refusal.
+pub(super) fn refusal(what: &str, findings: &[Finding]) -> Failure {
+    let lines: Vec<String> = findings.iter().map(|found| format!("- {found}")).collect();
+    Failure::new(what)
+        .at(format!("preflight refuses it:\n{}", lines.join("\n")))
+        .state("nothing was touched")
+        .next("mend what is listed, and apply again")
+}
+
+impl Preflight<'_> {
+    /// Runs every check.
+    ///
+    /// # Errors
+    /// Everything that stands in the way, at once.
+    pub(super) async fn run(&self) -> Result<Passed, Findings> {
+        let mut findings = Findings::new();
+        let path = self.path(&mut findings);
+        let config = match self.source.client.vm_config(&self.guest.place.node, self.guest.place.vmid, true).await {
+            Ok(config) => config,
+            Err(error) => {
+                findings.push(finding("reachable", error.to_string(), "bring the source back"));
+                return Err(findings);
+            }
+        };
+        self.quorum(&mut findings).await;
+        self.configuration(&config, &mut findings).await;
+        let transfer = self.transfer(&path, &mut findings).await;
+        self.target_storage(&config, &mut findings).await;
+        self.vmid(&mut findings).await;
+        self.rights(&transfer, &mut findings).await;
+        let ha_state = self.ha(&mut findings).await;
+        let mut warnings = self.limits(&path).await;
+        self.beside(&config, &mut findings, &mut warnings).await;
+        self.processor(&config, &mut findings, &mut warnings).await;
+        let predicted_downtime = self.downtime(&config, &path, &mut findings);
+        match transfer {
+            Some(transfer) if findings.is_empty() => {
+                Ok(Passed { path, transfer, ha_state, warnings, predicted_downtime })
+            }
+            _ => Err(findings),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The ids that the checks report, read off their own text: `finding("…"` and `let id = "…"`.
+    fn reported() -> BTreeSet<&'static str> {
+        let files = [
+            include_str!("beside.rs"),
+            include_str!("machine.rs"),
+            include_str!("mod.rs"),
+            include_str!("path.rs"),
+            include_str!("processor.rs"),
+            include_str!("rights.rs"),
+            include_str!("storage.rs"),
+        ];
+        let texts = files.map(|text| text.split("#[cfg(test)]").next().unwrap_or_default());
+        let after = |mark: &'static str| {
+            texts
+                .into_iter()
+                .flat_map(move |text| text.split(mark).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')))
+        };
+        let quoted = after("finding(").chain(after("let id = ")).filter_map(|rest| rest.split('"').next());
+        quoted.collect()
+    }
+
+    #[test]
+    fn every_check_of_the_list_is_carried_out_and_no_other() {
+        // Said as a warning, and the move's own backup, which the step of that name makes.
+        let elsewhere = ["bandwidth_limit", "backup_exists", "acl_entries", "backup_coverage"];
+        let listed: BTreeSet<&str> =
+            PREFLIGHT.iter().map(|check| check.id).filter(|id| !elsewhere.contains(id)).collect();
+        assert_eq!(reported(), listed);
+    }
+
+    #[test]
+    fn a_finding_names_the_check_and_the_guides_name_for_it() {
+        let text = finding("snapshots", "vm 100 has snapshots", "remove them").to_string();
+        assert_eq!(text, "snapshots [validate_vm_configuration]: vm 100 has snapshots (remove them)");
+        assert_eq!(finding("rights", "x", "y").to_string(), "rights: x (y)");
+    }
+}

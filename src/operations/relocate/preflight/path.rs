@@ -1,0 +1,79 @@
+//! Owns what is asked of the way between two clusters: what the path says, whether both can be written to, how long it takes.
+use federation::model::{Method, MigrationPath, TransportKind};
+use proxmox::VmConfig;
+
+use super::{Findings, Preflight, RATE, finding};
+use crate::failure::Failure;
+
+impl Preflight<'_> {
+    pub(super) fn path(&self, findings: &mut Findings) -> MigrationPath {
+        let (from, to) = (&self.source.name, &self.target.name);
+        let facts = self.fleet.facts(from.as_str());
+        let path = self.fleet.path(from, to);
+        if path.method != Method::BackupRestore {
+            let text = format!("the path from {from} to {to} has method {}, which is not carried out yet", path.method);
+            findings.push(finding("path", text, "set its method to backup-restore"));
+        }
+        if let Some(transport) =
+            path.transport.as_ref().filter(|transport| transport.kind != TransportKind::SharedStorage)
+        {
+            let text =
+                format!("the path from {from} to {to} has transport {}, which is not carried out yet", transport.kind);
+            findings.push(finding("path", text, "set its transport to shared-storage"));
+        }
+        if path.encryption_required && !facts.link_encrypted(to) {
+            let text = format!("the path from {from} to {to} requires encryption, and shared-storage doesn't encrypt");
+            findings.push(finding(
+                "encryption",
+                text,
+                "set `link_encrypted`, or declare a vpn or direct cross-connect",
+            ));
+        }
+        path
+    }
+
+    pub(super) async fn quorum(&self, findings: &mut Findings) {
+        for site in [self.source, self.target] {
+            match site.client.cluster_status().await {
+                Ok(status) if status.quorate => {}
+                Ok(_) => findings.push(finding(
+                    "quorum",
+                    format!("cluster {} has no quorum", site.name),
+                    "restore its quorum",
+                )),
+                // Without Sys.Audit it can't be read; the first write refuses then, before anything is stopped.
+                Err(error) if error.is_permission_denied() => {}
+                Err(error) => findings.push(finding("reachable", error.to_string(), "bring it back")),
+            }
+        }
+    }
+
+    /// Predicted downtime: every byte is read once and written once (operations-review 12), at the path's rate where that is
+    /// declared, else at [`RATE`].
+    pub(super) fn downtime(&self, config: &VmConfig, path: &MigrationPath, findings: &mut Findings) -> u64 {
+        let disks = config.disks().unwrap_or_default();
+        let size: u64 = disks.values().filter(|disk| disk.backup()).filter_map(proxmox::DiskSpec::size_bytes).sum();
+        let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
+        let predicted = size.div_ceil(rate).saturating_mul(2);
+        if let Some(most) = self.spec.migration.max_downtime.filter(|most| predicted > most.as_secs_ceil()) {
+            let human = federation::Bytes(size).human();
+            let text = format!("about {predicted} s of downtime are predicted for {human}, more than {most}");
+            findings.push(finding("max_downtime", text, "raise max_downtime, or the path's max_bandwidth"));
+        }
+        predicted
+    }
+
+    /// A rate limit that can't be set is said, never ignored (operations-review 15).
+    pub(super) async fn limits(&self, path: &MigrationPath) -> Vec<Failure> {
+        let Some(limit) = path.max_bandwidth else { return Vec::new() };
+        let may = self.source.client.permissions(Some("/")).await.is_ok_and(|held| held.has("/", "Sys.Modify"));
+        if may {
+            return Vec::new();
+        }
+        vec![
+            Failure::new("A bandwidth limit is advisory (bandwidth_limit)")
+                .at(format!("{} → {}: {limit} binds the restore, not the backup", self.source.name, self.target.name))
+                .next("limit the transfer storage itself, or grant Sys.Modify on / (which is a lot)"),
+        ]
+    }
+}

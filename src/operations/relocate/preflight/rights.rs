@@ -1,0 +1,83 @@
+//! Owns what the token must be able to do, and what the target must let it have: rights, the VMID, HA.
+use super::{Findings, Preflight, finding};
+
+impl Preflight<'_> {
+    pub(super) async fn vmid(&self, findings: &mut Findings) {
+        let Ok(overview) = self.target.fresh().await else { return };
+        let free =
+            overview.guest(self.to.vmid).is_none() && self.target.client.next_id(Some(self.to.vmid)).await.is_ok();
+        if !free {
+            let text = format!("VMID {} is taken on {}", self.to.vmid, self.target.name);
+            findings.push(finding("vmid_free", text, "set `vmid` to a free one"));
+        }
+    }
+
+    /// Every right that the steps need, on both sides (`pve-behaviour.md` §1.4, §17), all missing ones at once.
+    pub(super) async fn rights(&self, transfer: &Option<(String, String)>, findings: &mut Findings) {
+        let vm = |vmid: u32| format!("/vms/{vmid}");
+        let pool = self.spec.pool.as_ref().map(|pool| format!("/pool/{pool}"));
+        let operations = "/pool/moxxie-moves".to_owned();
+        let mut source = vec![
+            (
+                vm(self.guest.place.vmid),
+                vec!["VM.Audit", "VM.Backup", "VM.PowerMgmt", "VM.Config.Options", "VM.Allocate"],
+            ),
+            (operations.clone(), vec!["Pool.Allocate"]),
+        ];
+        let at_target = pool.unwrap_or_else(|| vm(self.to.vmid));
+        let mut target = vec![
+            (at_target, vec!["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.Options", "VM.Config.Network"]),
+            (operations, vec!["Pool.Allocate"]),
+        ];
+        if let Some((here, there)) = transfer {
+            source.push((format!("/storage/{here}"), vec!["Datastore.AllocateSpace", "Datastore.Allocate"]));
+            target.push((format!("/storage/{there}"), vec!["Datastore.Audit"]));
+        }
+        for storage in self.resolved.storages.values() {
+            target.push((format!("/storage/{storage}"), vec!["Datastore.AllocateSpace"]));
+        }
+        for (site, needed) in [(self.source, source), (self.target, target)] {
+            let Ok(all) = site.client.permissions(None).await else { continue };
+            for (path, privileges) in needed {
+                // The list names every path with an ACL; what is below one is asked for by path.
+                let held = match site.client.permissions(Some(&path)).await {
+                    Ok(held) => held,
+                    Err(_) => all.clone(),
+                };
+                for privilege in held.missing(&path, &privileges) {
+                    let text = format!("cluster {}: the token lacks {privilege} on {path}", site.name);
+                    findings.push(finding("rights", text, "grant it"));
+                }
+            }
+        }
+    }
+
+    /// The HA state to set aside, where the machine is managed.
+    pub(super) async fn ha(&self, findings: &mut Findings) -> Option<String> {
+        let place = &self.guest.place;
+        let status = self.source.client.vm_status(&place.node, place.vmid).await.ok()?;
+        if !status.ha.managed {
+            return None;
+        }
+        match self.source.client.ha_resource(place.vmid).await {
+            Ok(Some(resource)) => {
+                let may =
+                    self.source.client.permissions(Some("/")).await.is_ok_and(|held| held.has("/", "Sys.Console"));
+                if !may {
+                    let text = format!("{place} is managed by HA, which the token can't set aside (Sys.Console on /)");
+                    findings.push(finding("ha_attached", text, "grant it, or set the resource to `ignored`"));
+                }
+                resource.state
+            }
+            Ok(None) => None,
+            Err(error) => {
+                findings.push(finding(
+                    "ha_attached",
+                    error.to_string(),
+                    "let the token see HA resources (Sys.Audit on /)",
+                ));
+                None
+            }
+        }
+    }
+}
