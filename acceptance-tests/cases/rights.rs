@@ -1,47 +1,40 @@
-//! The roles of the rights table: exactly those suffice, and a privilege that is missing is named, with its path, before anything
-//! is touched.
+//! The roles of the guide's page of rights, which are read off that page: exactly those suffice, and a privilege that is missing is
+//! named, with its path, before anything is touched.
+#[path = "rights/guide.rs"]
+mod guide;
+#[path = "rights/ha.rs"]
+mod ha;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use harness::{Cli, SimulatedWorld, clis};
+use guide::Team;
+use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::json;
-use simulator::{Options, World};
-use support::{configure, instances, workspace};
+use simulator::{GuestSpec, Options, World};
+use support::{configure, instances, sound, workspace, workspace_of};
 
-/// The world with one privilege less.
-fn without(path: &str, privilege: &str) -> SimulatedWorld {
-    let mut world = World::three_sites().expect("the world");
-    for user in world.users.iter_mut().filter(|user| user.id == "app@pve") {
-        for entry in user.acl.iter_mut().filter(|entry| entry.path == path) {
-            if let Some(role) = entry.role.take() {
-                entry.privileges = in_role(&role);
-            }
-            entry.privileges.retain(|own| own != privilege);
-        }
-        user.acl.retain(|entry| entry.role.is_some() || !entry.privileges.is_empty());
-    }
-    SimulatedWorld::start(world, Options::default())
+/// The app team of the page.
+fn app() -> Team {
+    guide::team(&["App team"])
 }
 
-/// Privileges of the built-in roles that the table uses.
-fn in_role(role: &str) -> Vec<String> {
-    let privileges: &[&str] = match role {
-        "PVEDatastoreUser" => &["Datastore.AllocateSpace", "Datastore.Audit"],
-        "PVESDNUser" => &["SDN.Audit", "SDN.Use"],
-        other => panic!("{other} is not a role of the table"),
-    };
-    privileges.iter().map(|own| (*own).to_owned()).collect()
+fn start(team: &Team) -> SimulatedWorld {
+    let world = World::three_sites().expect("the world");
+    SimulatedWorld::start(team.join(world, None), Options::default())
 }
 
 /// What the app team's role holds, and which step of a machine's life is refused without it. Once refused, nothing follows.
 const APP: &[(&str, &str, &str)] = &[
     ("/", "Sys.Audit", "create"),
-    ("/vms", "VM.Audit", "create"),
+    ("/", "VM.Audit", "create"),
     ("/pool/production-pool", "VM.Allocate", "create"),
     ("/pool/production-pool", "VM.Audit", "move"),
     ("/pool/production-pool", "VM.Backup", "move"),
+    ("/pool/production-pool", "VM.Clone", "copy"),
+    ("/pool/production-pool", "VM.Config.CDROM", "copy"),
     ("/pool/production-pool", "VM.Config.CPU", "create"),
+    ("/pool/production-pool", "VM.Config.Cloudinit", "copy"),
     ("/pool/production-pool", "VM.Config.Disk", "create"),
     ("/pool/production-pool", "VM.Config.HWType", "create"),
     ("/pool/production-pool", "VM.Config.Memory", "create"),
@@ -58,12 +51,9 @@ const APP: &[(&str, &str, &str)] = &[
     ("/sdn/zones/localnetwork", "SDN.Use", "create"),
 ];
 
-/// What it holds beside that, and for what: clones and cloud-init; the sight of clusters' records and of operations; and what
-/// the built-in roles bring along.
+/// What it holds beside that, and for what: the sight of clusters' records and of operations; and what the built-in roles bring
+/// along.
 const BESIDE: &[(&str, &str)] = &[
-    ("/pool/production-pool", "VM.Clone"),
-    ("/pool/production-pool", "VM.Config.Cloudinit"),
-    ("/pool/production-pool", "VM.Config.CDROM"),
     ("/pool/moxxie", "Pool.Audit"),
     ("/pool/moxxie-moves", "Pool.Audit"),
     ("/storage/ceph-pool", "Datastore.Audit"),
@@ -71,27 +61,113 @@ const BESIDE: &[(&str, &str)] = &[
     ("/sdn/zones/localnetwork", "SDN.Audit"),
 ];
 
-/// Other pools and storages of the world, which this machine never meets.
-const OTHERS: [&str; 2] = ["/pool/development-pool", "/storage/local-lvm"];
+/// Makes a copy of a template of the team's own, with cloud-init.
+const COPY: &str = r#"
+terraform {
+  required_providers {
+    moxxie = { source = "moxxie/moxxie" }
+  }
+}
+variable "clusters" { type = any }
+provider "moxxie" {
+  config_file = "${path.root}/multi-site.yaml"
+  clusters    = var.clusters
+}
+resource "moxxie_virtual_machine" "copy" {
+  name            = "copy"
+  pool            = "production-pool"
+  cluster         = "worldstream-prod"
+  disks           = { scsi0 = { size = "6GB" } }
+  network_devices = { net0 = { network = "app" } }
+  clone           = { template = "golden" }
+  cloud_init      = { user = "ops" }
+}
+"#;
+
+/// A workspace that is to make the copy; the template is there.
+fn copying(world: &SimulatedWorld, cli: &Cli, token: &str) -> Workspace {
+    let config =
+        [("name", "golden"), ("template", "1"), ("memory", "1024"), ("boot", "order=scsi0"), ("scsi0", "ceph-pool:4")];
+    let config: BTreeMap<_, _> = config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let pool = Some("production-pool".to_owned());
+    let guest = GuestSpec { vmid: 9000, node: "ws1".to_owned(), config, pool, running: false };
+    world.cluster("worldstream-prod").create_vm(&guest).expect("room for the template");
+    workspace_of(world, cli, token, COPY)
+}
 
 #[test]
 fn the_app_role_is_what_the_table_says() {
-    let world = World::three_sites().expect("the world");
-    let user = world.users.iter().find(|user| user.id == "app@pve").expect("the app team's user");
-    let mut held = BTreeSet::new();
-    for entry in user.acl.iter().filter(|entry| !OTHERS.contains(&entry.path.as_str())) {
-        let privileges = entry.role.as_deref().map_or_else(|| entry.privileges.clone(), in_role);
-        held.extend(privileges.into_iter().map(|privilege| (entry.path.clone(), privilege)));
-    }
     let listed = APP.iter().map(|(path, privilege, _)| (path, privilege)).chain(BESIDE.iter().map(|(p, q)| (p, q)));
     let listed: BTreeSet<_> = listed.map(|(path, privilege)| ((*path).to_owned(), (*privilege).to_owned())).collect();
-    assert_eq!(held, listed);
+    assert_eq!(app().rights, listed);
+}
+
+#[test]
+fn the_app_teams_commands_of_the_guide_carry_a_machine_through_its_life() {
+    let team = app();
+    for cli in clis() {
+        let world = start(&team);
+        let vm = |cluster: &str, tag: &str| json!({ "api": { "pool": "production-pool", "cluster": cluster, "tags": [tag] } });
+        let own = workspace(&world, &cli, &team.token, &vm("worldstream-prod", "one"));
+        sound(own.apply()).expect(0);
+        configure(&own, &vm("worldstream-prod", "two"));
+        sound(own.apply()).expect(0);
+        configure(&own, &vm("databarn-dr", "two"));
+        sound(own.apply()).expect(0);
+        sound(own.plan()).expect(0);
+        assert_eq!(world.machines(), ["databarn-dr/api"]);
+        sound(own.destroy()).expect(0);
+        world.assert_clean();
+        drop(own);
+        let copy = copying(&world, &cli, &team.token);
+        sound(copy.apply()).expect(0);
+        sound(copy.plan()).expect(0);
+        sound(copy.destroy()).expect(0);
+        assert_eq!(world.machines(), ["worldstream-prod/golden"]);
+        assert_eq!(world.litter(), Vec::<String>::new());
+    }
+}
+
+/// A team whose rights to machines come from its pool alone: what others use it can't tell, and it has to take what the nodes
+/// report. A copy joins its pool at its end only, and is out of this token's sight till then.
+#[test]
+fn a_copy_is_made_with_a_token_that_sees_its_own_pool_alone() {
+    let team = app().without("/", "VM.Audit");
+    let blind = team.without("/", "Sys.Audit").without("/pool/moxxie", "Pool.Audit");
+    for cli in clis() {
+        let cluster = "  - id: worldstream-prod\n";
+        let reported = |workspace: &Workspace| {
+            workspace.edit("multi-site.yaml", cluster, &format!("{cluster}    capacity: reported\n"));
+        };
+        let world = start(&blind);
+        let workspace = copying(&world, &cli, &blind.token);
+        let refused = sound(workspace.plan()).expect(1).says("VM.Audit on /vms, Sys.Audit on /, Sys.Audit on /nodes");
+        refused.says("or set capacity = \"reported\"");
+        reported(&workspace);
+        sound(workspace.plan()).expect(1).says("the token lacks Sys.Audit on /nodes");
+        drop(workspace);
+
+        let world = start(&team);
+        let workspace = copying(&world, &cli, &team.token);
+        reported(&workspace);
+        sound(workspace.apply()).expect(0);
+        sound(workspace.plan()).expect(0);
+        assert_eq!(world.machines(), ["worldstream-prod/copy", "worldstream-prod/golden"]);
+        assert!(world.vm("worldstream-prod", "copy").running);
+        sound(workspace.destroy()).expect(0);
+        assert_eq!(world.machines(), ["worldstream-prod/golden"]);
+        assert_eq!(world.litter(), Vec::<String>::new());
+    }
 }
 
 fn refused(cli: &Cli, path: &str, privilege: &str, step: &str) -> Result<(), String> {
-    let world = without(path, privilege);
+    let team = app().without(path, privilege);
+    let world = start(&team);
     let vm = |cluster: &str| json!({ "api": { "pool": "production-pool", "cluster": cluster } });
-    let workspace = workspace(&world, cli, "app", &vm("worldstream-prod"));
+    let workspace = match step {
+        "copy" => copying(&world, cli, &team.token),
+        _ => workspace(&world, cli, &team.token, &vm("worldstream-prod")),
+    };
     if step == "move" {
         let run = workspace.apply();
         if run.code != 0 {
@@ -113,8 +189,8 @@ fn refused(cli: &Cli, path: &str, privilege: &str, step: &str) -> Result<(), Str
     if !writes.is_empty() {
         wrong.push(format!("something was touched first: {writes:?}"));
     }
-    let expected = usize::from(step == "move");
-    if instances(&workspace).len() != expected || world.machines().len() != expected || !world.litter().is_empty() {
+    let (known, there) = (usize::from(step == "move"), usize::from(step != "create"));
+    if instances(&workspace).len() != known || world.machines().len() != there || !world.litter().is_empty() {
         wrong.push(format!("{:?} {:?}", world.machines(), world.litter()));
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }

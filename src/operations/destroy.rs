@@ -7,6 +7,7 @@ use proxmox::Error;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
+use crate::ha;
 use crate::identity::Found;
 use crate::site::Site;
 use crate::spec::VmSpec;
@@ -53,8 +54,9 @@ impl Fleet {
                 .state("nothing was touched")
                 .next("set protection = false and apply, then destroy"));
         }
+        let managed = self.is_managed(&site, &guest, &what).await?;
         warnings.extend(self.remove_leftovers(&site, &guest, deadline, &what).await);
-        self.remove(&site, &guest, deadline, &what).await?;
+        self.remove(&site, &guest, managed, deadline, &what).await?;
         Ok(warnings)
     }
 
@@ -78,10 +80,41 @@ impl Fleet {
         warnings
     }
 
-    async fn remove(&self, site: &Site, guest: &Guest, deadline: Instant, what: &str) -> Result<(), Failure> {
+    /// Whether HA manages it.
+    ///
+    /// # Errors
+    /// Where it does, and the token can't take it out of HA: refused before anything is touched.
+    async fn is_managed(&self, site: &Site, guest: &Guest, what: &str) -> Result<bool, Failure> {
+        // What can't be read is left to the removal itself.
+        if !site.client.ha_resource(guest.place.vmid).await.is_ok_and(|resource| resource.is_some()) {
+            return Ok(false);
+        }
+        let Some(lacking) = site.lacks_ha().await else { return Ok(true) };
+        Err(Failure::new(what)
+            .at(format!("{}: {lacking}", guest.place))
+            .state("nothing was touched")
+            .next(format!("{}; then destroy again", ha::without_the_right(&guest.place))))
+    }
+
+    async fn remove(
+        &self,
+        site: &Site,
+        guest: &Guest,
+        managed: bool,
+        deadline: Instant,
+        what: &str,
+    ) -> Result<(), Failure> {
         let at = &guest.place;
         let fail = |error: Error| {
             Failure::new(what).at(at.to_string()).said(error).state("it exists").next("mend that, and destroy again")
+        };
+        // HA would start it again, or stop it in its own way.
+        if managed {
+            site.leave_ha(at.vmid).await.map_err(fail)?;
+        }
+        let fail = |error: Error| match managed {
+            true => fail(error).state("it exists, and is not managed by HA any more"),
+            false => fail(error),
         };
         // Facts of the refresh may be minutes old, and a running machine can't be removed.
         let running =

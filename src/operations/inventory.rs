@@ -134,8 +134,9 @@ impl Site {
 /// The first right without which the token doesn't see every guest and node (design §4.6).
 fn missing_right(permissions: &Permissions) -> Option<String> {
     let needed = [("/vms", "VM.Audit"), ("/", "Sys.Audit"), ("/nodes", "Sys.Audit")];
-    let missing = needed.iter().find(|(path, privilege)| !permissions.has(path, privilege));
-    missing.map(|(path, privilege)| format!("{privilege} on {path}"))
+    let missing = needed.iter().filter(|(path, privilege)| !permissions.has(path, privilege));
+    let missing: Vec<String> = missing.map(|(path, privilege)| format!("{privilege} on {path}")).collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
 }
 
 fn nodes(overview: &Overview) -> Vec<NodeFacts> {

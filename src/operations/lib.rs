@@ -20,6 +20,7 @@ mod enrolment;
 mod failure;
 mod fleet;
 mod guest;
+mod ha;
 mod identity;
 mod inventory;
 mod journal;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use harness::{Cli, SimulatedWorld, Workspace};
+use harness::{Cli, Run, SimulatedWorld, Workspace};
 use serde_json::{Value, json};
 use simulator::{GuestSpec, VmSnapshot};
 
@@ -35,6 +35,13 @@ pub const BROKEN: [&str; 6] = [
 /// The first of [`BROKEN`] that a text says.
 pub fn broken(flat: &str) -> Option<&'static str> {
     BROKEN.into_iter().find(|said| flat.contains(said))
+}
+
+/// Panics where the provider broke the contract.
+#[track_caller]
+pub fn sound(run: Run) -> Run {
+    assert_eq!(broken(&run.flat()), None, "{}\n{}", run.command, run.text());
+    run
 }
 
 const MAIN: &str = r#"

@@ -85,6 +85,11 @@ pub(super) fn admission(
         reasons.push(Reason::CapacityUnknown { missing_right });
         return reasons;
     }
+    // Proxmox VE leaves these numbers out for a token that may not see the node (`pve-behaviour.md` §17).
+    if facts.nodes.iter().any(|node| node.online) && facts.nodes.iter().all(|node| node.cpus == 0) {
+        reasons.push(Reason::NodesUnseen);
+        return reasons;
+    }
     let policy = policy_of(federation, request);
     let mut room = Room::new(name, cluster, facts, request);
     room.put_planned(inventory, ledger, request, &policy.rules);

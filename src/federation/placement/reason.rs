@@ -79,6 +79,9 @@ pub enum Reason {
         /// The right that is missing.
         missing_right: String,
     },
+    /// What its nodes have is not known.
+    #[error("what its nodes have is not shown: the token lacks Sys.Audit on /nodes")]
+    NodesUnseen,
     /// It is cordoned.
     #[error("it is cordoned: nothing new comes in")]
     Cordoned,
@@ -263,6 +266,7 @@ impl Reason {
             | Reason::UnknownHealth { .. }
             | Reason::NotQuorate
             | Reason::CapacityUnknown { .. }
+            | Reason::NodesUnseen
             | Reason::NoUsableNode { .. } => ReasonClass::Health,
         }
     }
@@ -280,6 +284,7 @@ impl Reason {
             Reason::CapacityUnknown { missing_right } => {
                 format!("give the token {missing_right}, or set capacity = \"reported\"")
             }
+            Reason::NodesUnseen => "give the token Sys.Audit on /nodes".to_owned(),
             Reason::Cordoned => "set cordoned = false".to_owned(),
             Reason::Draining => "set draining = false".to_owned(),
             Reason::Rule { rule, .. } | Reason::Spread { rule, .. } => format!("drop the rule \"{rule}\""),

@@ -176,15 +176,8 @@ pub(crate) async fn remove_fenced(
 ) -> Result<(), Failure> {
     let fail =
         |doing: &str, error: Error| Failure::new(what).at(format!("{place}: {doing}")).said(error).next("apply again");
-    // Set aside when the source was shut down; Proxmox VE removes no guest that HA knows. Rules that name it are left alone.
-    if site.client.ha_resource(place.vmid).await.is_ok_and(|resource| resource.is_some()) {
-        let mut removed = site.client.delete_ha_resource(place.vmid, Some(false)).await;
-        if removed.as_ref().is_err_and(Error::is_param_invalid) {
-            // Before PVE 9 there is no such choice.
-            removed = site.client.delete_ha_resource(place.vmid, None).await;
-        }
-        removed.map_err(|error| fail("it can't be taken out of HA", error))?;
-    }
+    // Set aside when the source was shut down.
+    site.leave_ha(place.vmid).await.map_err(|error| fail("it can't be taken out of HA", error))?;
     let set = site.client.set_config(&place.node, place.vmid, Params::new().flag("protection", false), None).await;
     set.map_err(|error| fail("its protection can't be lifted", error))?;
     let upid =

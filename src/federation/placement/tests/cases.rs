@@ -80,6 +80,9 @@ fn health_sight_and_cordon() {
         "the token lacks VM.Audit on /vms",
     );
     federation.clusters.get_mut("ams").unwrap().capacity = Some(CapacitySource::Reported);
+    let mut blind = inventory.clone();
+    blind.clusters.get_mut("ams").unwrap().nodes.iter_mut().for_each(|node| (node.cpus, node.memory) = (0, Bytes(0)));
+    expect(&federation, &blind, &vm("x"), "the token lacks Sys.Audit on /nodes");
     choose(&federation, &inventory, &vm("x"), &Ledger::new()).unwrap();
     inventory.clusters.insert(cluster("ams"), good);
     federation.clusters.get_mut("ams").unwrap().cordoned = Some(true);

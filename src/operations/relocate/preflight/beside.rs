@@ -88,13 +88,9 @@ impl Preflight<'_> {
     async fn ha_there(&self, findings: &mut Findings, warnings: &mut Vec<Failure>) {
         let place = &self.guest.place;
         let Ok(Some(carried)) = ha_carried(self.source, self.target, place.vmid).await else { return };
-        let held = self.target.client.permissions(Some("/")).await;
-        if !held.is_ok_and(|held| held.has("/", "Sys.Console")) {
-            let text = format!(
-                "{place} is managed by HA; on {} the token can't manage it (Sys.Console on /), so it would not be",
-                self.target.name
-            );
-            return self.lost(finding("ha_target", text, "grant it"), "ha", findings, warnings);
+        if let Some(lacking) = self.target.lacks_ha().await {
+            let text = format!("{place}: {lacking}: on {} it would not be", self.target.name);
+            return self.lost(finding("ha_target", text, "grant it there"), "ha", findings, warnings);
         }
         if !carried.skipped.is_empty() {
             let text = format!(

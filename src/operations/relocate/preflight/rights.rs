@@ -1,5 +1,6 @@
 //! Owns what the token must be able to do, and what the target must let it have: rights, the VMID, HA.
 use super::{Findings, Preflight, finding};
+use crate::ha;
 
 impl Preflight<'_> {
     pub(super) async fn vmid(&self, findings: &mut Findings) {
@@ -52,24 +53,21 @@ impl Preflight<'_> {
         }
     }
 
-    /// The HA state to set aside, where the machine is managed.
+    /// The HA state to set aside, where the machine has a resource: an `ignored` one goes with the source too.
     pub(super) async fn ha(&self, findings: &mut Findings) -> Option<String> {
         let place = &self.guest.place;
         let status = self.source.client.vm_status(&place.node, place.vmid).await.ok()?;
-        if !status.ha.managed {
-            return None;
-        }
         match self.source.client.ha_resource(place.vmid).await {
             Ok(Some(resource)) => {
-                let may =
-                    self.source.client.permissions(Some("/")).await.is_ok_and(|held| held.has("/", "Sys.Console"));
-                if !may {
-                    let text = format!("{place} is managed by HA, which the token can't set aside (Sys.Console on /)");
-                    findings.push(finding("ha_attached", text, "grant it, or set the resource to `ignored`"));
+                if let Some(lacking) = self.source.lacks_ha().await {
+                    let text = format!("cluster {}, {place}: {lacking}", self.source.name);
+                    findings.push(finding("ha_attached", text, ha::without_the_right(place)));
                 }
                 resource.state
             }
             Ok(None) => None,
+            // Where it can't be read the machine's own status says whether HA manages it.
+            Err(error) if error.is_permission_denied() && !status.ha.managed => None,
             Err(error) => {
                 findings.push(finding(
                     "ha_attached",

@@ -7,12 +7,12 @@ use super::pools::{Person, block, core};
 use super::says;
 use super::support::{TYPE as VM, World};
 
-const CLUSTER: &str = "moxxie_cluster";
-const POOL: &str = "moxxie_resource_pool";
-const PROD: &str = "worldstream-prod";
+pub(super) const CLUSTER: &str = "moxxie_cluster";
+pub(super) const POOL: &str = "moxxie_resource_pool";
+pub(super) const PROD: &str = "worldstream-prod";
 const DR: &str = "databarn-dr";
 
-fn prod() -> Value {
+pub(super) fn prod() -> Value {
     Value::object([
         ("name", Value::from(PROD)),
         ("location", "Amsterdam, NL".into()),
@@ -29,7 +29,7 @@ fn dr() -> Value {
     ])
 }
 
-fn pool() -> Value {
+pub(super) fn pool() -> Value {
     Value::object([("name", Value::from("shared")), ("clusters", Value::set([PROD, DR]))])
 }
 
@@ -45,7 +45,7 @@ async fn planned(core: &CoreClient, kind: &str, prior: &State, config: &Value) -
 }
 
 /// Plans and applies, and holds the answers to core's rules.
-async fn apply(core: &CoreClient, kind: &str, prior: &State, config: &Value) -> Applied {
+pub(super) async fn apply(core: &CoreClient, kind: &str, prior: &State, config: &Value) -> Applied {
     let plan = planned(core, kind, prior, config).await;
     assert!(!plan.diagnostics.has_errors(), "{:?}", plan.diagnostics);
     let again = core.replan(kind, prior, config, &plan).await.expect("a plan");
@@ -55,7 +55,7 @@ async fn apply(core: &CoreClient, kind: &str, prior: &State, config: &Value) -> 
     done
 }
 
-async fn made(core: &CoreClient, kind: &str, config: &Value) -> State {
+pub(super) async fn made(core: &CoreClient, kind: &str, config: &Value) -> State {
     let done = apply(core, kind, &State::default(), config).await;
     assert!(done.diagnostics.is_empty(), "{:?}", done.diagnostics);
     done.state
@@ -86,7 +86,7 @@ fn taken_in(imported: &[protocol::ImportedResource]) -> State {
 }
 
 /// The write requests of everybody since the log was cleared.
-fn writes(world: &World) -> Vec<String> {
+pub(super) fn writes(world: &World) -> Vec<String> {
     let all = world.sim.requests();
     let writes = all.iter().filter(|request| request.method != "GET");
     writes.map(|request| format!("{} {} {}", request.cluster, request.method, request.path)).collect()
@@ -460,72 +460,4 @@ async fn a_planned_cluster_is_seen_by_reference_and_a_literal_name_that_came_fir
     assert!(done.diagnostics.is_empty(), "{:?}", done.diagnostics);
     let plan = planned(&next, VM, &State::default(), &vm("after-1")).await;
     assert_eq!(plan.planned_state.attr("cluster").as_str(), Some(DR));
-}
-
-/// What the commands of the guide give a user: path and privilege.
-fn granted(user: &str) -> Vec<(String, String)> {
-    let guide = include_str!("../../../../docs/guides/rights.md");
-    let role = |name: &str| {
-        let made = guide.lines().find_map(|line| line.strip_prefix(&format!("# pveum role add {name} -privs ")));
-        made.expect("a role of the guide").trim_matches('"').split(' ').map(str::to_owned).collect::<Vec<_>>()
-    };
-    let mut granted = Vec::new();
-    for line in guide.lines().filter_map(|line| line.strip_prefix("# pveum acl modify ")) {
-        let words: Vec<&str> = line.split(' ').collect();
-        if words[2] == user {
-            granted.extend(role(words[4]).into_iter().map(|privilege| (words[0].to_owned(), privilege)));
-        }
-    }
-    granted
-}
-
-/// A world in which the platform team's token has these rights.
-async fn allowing(rights: &[(String, String)]) -> World {
-    let mut world = simulator::World::three_sites().expect("a world");
-    let user = world.users.iter_mut().find(|user| user.id == "platform@pve").expect("the platform team");
-    user.acl.clear();
-    for (path, privilege) in rights {
-        match user.acl.iter_mut().find(|spec| spec.path == *path) {
-            Some(spec) => spec.privileges.push(privilege.clone()),
-            None => {
-                let privileges = vec![privilege.clone()];
-                user.acl.push(simulator::AclSpec { path: path.clone(), role: None, privileges, propagate: true });
-            }
-        }
-    }
-    World { sim: simulator::Simulator::start(world, simulator::Options::default()).await.expect("a simulator") }
-}
-
-#[tokio::test]
-async fn the_platform_teams_rights_of_the_guide_are_enough_and_each_that_is_missing_is_named() {
-    let rights = granted("platform@pve");
-    assert_eq!(rights.len(), 5, "{rights:?}");
-    let options = Value::object([("mac_prefix", "02:00:01")]);
-    let config = prod().with_attr("datacenter_options", options);
-    let world = allowing(&rights).await;
-    let core_of = |world: &World| core(block(world, "platform"));
-    let cluster = apply(&core_of(&world).await, CLUSTER, &State::default(), &config).await;
-    assert!(cluster.diagnostics.is_empty(), "{:?}", cluster.diagnostics);
-    let only = pool().with_attr("clusters", Value::set([PROD]));
-    let pool = made(&core_of(&world).await, POOL, &only).await;
-    for (kind, state) in [(POOL, pool), (CLUSTER, cluster.state)] {
-        let gone = apply(&core_of(&world).await, kind, &state, &Value::Null).await;
-        assert!(gone.state.value.is_null() && !gone.diagnostics.has_errors(), "{:?}", gone.diagnostics);
-    }
-    for (path, privilege) in rights.iter().filter(|(_, privilege)| privilege != "VM.Audit") {
-        let fewer: Vec<_> =
-            rights.iter().filter(|right| **right != (path.clone(), privilege.clone())).cloned().collect();
-        let world = allowing(&fewer).await;
-        let core = core_of(&world).await;
-        world.sim.clear_requests();
-        let refused = apply(&core, CLUSTER, &State::default(), &config).await;
-        let at = if path == "/pool" { "/pool/moxxie" } else { path };
-        let named = format!("{privilege} on {at}");
-        assert!(
-            says(&refused.diagnostics, &named) && refused.state.value.is_null(),
-            "{named}: {:?}",
-            refused.diagnostics
-        );
-        assert_eq!(writes(&world), Vec::<String>::new(), "{named}");
-    }
 }
