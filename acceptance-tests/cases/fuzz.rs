@@ -155,6 +155,11 @@ fn replies_of_proxmox_ve() {
         if let Ok(config) = serde_json::from_slice::<proxmox::VmConfig>(input) {
             read_config(&config);
         }
+        if let Ok(values) = serde_json::from_slice::<Vec<proxmox::PendingValue>>(input) {
+            let config = proxmox::VmConfig::merged(&values);
+            read_config(&config);
+            read_config(&config.without(&values));
+        }
         one | many
     });
 }

@@ -94,6 +94,104 @@ fn what_waits_for_a_restart_is_said_and_done_where_that_is_wanted() {
     }
 }
 
+const APPLY: [&str; 3] = ["apply", "-input=false", "-auto-approve"];
+
+#[test]
+fn a_restart_that_a_killed_apply_owes_is_planned_and_made_once() {
+    let clis = clis();
+    let bigger = |workspace: &Workspace| {
+        workspace.edit("main.tf", "cores = 1", "cores = 2");
+    };
+    let lines = "cpu = { cores = 1 }\n  reboot_policy = \"reboot\"";
+    let calls = {
+        let world = SimulatedWorld::three_sites();
+        let workspace = workspace(&world, &clis[0], lines);
+        workspace.apply().expect(0);
+        bigger(&workspace);
+        world.clear_requests();
+        workspace.apply().expect(0);
+        let all = world.requests();
+        let written = all.iter().position(|call| call.method == "POST").expect("it writes") as u64;
+        written..=all.len() as u64
+    };
+    let (mut killed, mut owed) = (0, 0);
+    for (call, executed) in calls.flat_map(|call| [(call, true), (call, false)]) {
+        let cli = &clis[usize::try_from(call).unwrap_or(0) % clis.len()];
+        let world = SimulatedWorld::three_sites();
+        let workspace = workspace(&world, cli, lines);
+        workspace.apply().expect(0);
+        bigger(&workspace);
+        let Killed::At(hit) = workspace.killed_at(&world, &APPLY, call, executed, || {}) else { continue };
+        killed += 1;
+        let at = format!("killed at {} {}, executed: {executed}", hit.call.method, hit.call.path);
+        let waits = |world: &SimulatedWorld| world.vm("worldstream-prod", "api").pending.contains("cores");
+        let run = sound(workspace.plan());
+        if waits(&world) {
+            // Nothing but the restart is left to do, and the plan shows it.
+            owed += 1;
+            let said = "Virtual machine api waits for a restart";
+            drop(run.expect(2).says(said).says("cores is written").says("Apply restarts it"));
+        }
+        assert_eq!(sound(workspace.apply()).code, 0, "{at}");
+        let vm = world.vm("worldstream-prod", "api");
+        assert!(vm.running && vm.pending.is_empty() && vm.config["cores"] == "2", "{at}: {vm:?}");
+        let restarts = world.cluster("worldstream-prod").tasks_of(vm.vmid);
+        assert_eq!(restarts.iter().filter(|kind| *kind == "qmreboot").count(), 1, "{at}: {restarts:?}");
+        drop(sound(workspace.plan()).expect(0).never_says("restart"));
+        workspace.destroy().expect(0);
+        world.assert_clean();
+    }
+    assert!(killed >= 4 && owed >= 2, "{killed} kills, {owed} with a restart owed");
+}
+
+#[test]
+fn what_somebody_left_waiting_is_said_taken_back_or_left_alone() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        let workspace = workspace(&world, &cli, "reboot_policy = \"reboot\"");
+        workspace.apply().expect(0);
+        let cluster = world.cluster("worldstream-prod");
+        let vmid = world.vm("worldstream-prod", "api").vmid;
+        let pending = || world.vm("worldstream-prod", "api").pending.into_iter().collect::<Vec<_>>();
+        let restarts = || cluster.tasks_of(vmid).iter().filter(|kind| *kind == "qmreboot").count();
+        // Not what is configured: it is taken back before it was in force, and nothing is restarted.
+        cluster.change(vmid, "memory", "4096").expect("a change");
+        assert_eq!(pending(), ["memory"]);
+        let run = sound(workspace.plan()).expect(2);
+        drop(run.says("memory is written, and in force when").never_says("Virtual machine api is restarted"));
+        sound(workspace.apply()).expect(0);
+        assert_eq!((pending(), restarts()), (vec![], 0));
+        assert_eq!(config(&world, "worldstream-prod")["memory"], "2048");
+        drop(sound(workspace.plan()).expect(0).never_says("restart"));
+        // What no attribute stands for: it is said, and stays.
+        cluster.change(vmid, "vga", "qxl").expect("a change");
+        drop(sound(workspace.plan()).expect(0).says("vga is written").says("No attribute of it stands for this"));
+        workspace.edit("main.tf", "memory  = \"2GB\"", "memory  = \"2GB\"\n  tags = [\"web\"]");
+        drop(
+            sound(workspace.apply()).expect(0).says("api takes a change at its next restart").says("so apply doesn't"),
+        );
+        assert_eq!((pending(), restarts()), (vec!["vga".to_owned()], 0));
+        // What is configured by now: a restart is owed, and takes the other along.
+        cluster.change(vmid, "memory", "4096").expect("a change");
+        workspace.edit("main.tf", "memory  = \"2GB\"", "memory  = \"4GB\"");
+        drop(sound(workspace.plan()).expect(2).says("Apply restarts it"));
+        sound(workspace.apply()).expect(0);
+        assert_eq!((pending(), restarts()), (vec![], 1));
+        drop(sound(workspace.plan()).expect(0).never_says("restart"));
+        // With the other policy it is said in every plan and no difference, until the policy changes.
+        workspace.edit("main.tf", "reboot_policy = \"reboot\"", "reboot_policy = \"warn\"");
+        sound(workspace.apply()).expect(0);
+        workspace.edit("main.tf", "memory  = \"4GB\"", "memory  = \"6GB\"");
+        sound(workspace.apply()).expect(0);
+        drop(sound(workspace.plan()).expect(0).says("Virtual machine api waits for a restart"));
+        workspace.edit("main.tf", "reboot_policy = \"warn\"", "reboot_policy = \"reboot\"");
+        drop(sound(workspace.plan()).expect(2).says("Virtual machine api is restarted"));
+        sound(workspace.apply()).expect(0);
+        assert_eq!((pending(), restarts()), (vec![], 2));
+        drop(sound(workspace.plan()).expect(0).never_says("restart"));
+    }
+}
+
 /// The machine's disk volumes on its cluster.
 fn volumes(world: &SimulatedWorld) -> Vec<String> {
     let all = world.cluster("worldstream-prod").volumes().into_iter().map(|volume| volume.volid);

@@ -73,7 +73,7 @@ impl Fleet {
         if moves.is_empty() {
             return Ok(());
         }
-        self.end_of_moves(site, at, what, deadline).await?;
+        self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
         for (slot, storage) in moves {
             let fail = |failure: Failure| {
                 failure
@@ -89,7 +89,7 @@ impl Fleet {
                 Ok(upid) => self.wait(site, &upid, deadline, what).await.map_err(fail)?,
                 Err(error) if error.is_ambiguous() => {
                     // Perhaps it was begun: its end tells.
-                    self.end_of_moves(site, at, what, deadline).await?;
+                    self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
                     if !self.is_on(site, at, slot, storage, what).await? {
                         return Err(fail(Failure::new(what).said(error)));
                     }
@@ -109,15 +109,24 @@ impl Fleet {
         Ok(disks.get(&slot.to_string()).is_none_or(|disk| disk.storage() == Some(storage)))
     }
 
-    /// Waits for the machine's disk moves that are under way, whoever began them.
-    async fn end_of_moves(&self, site: &Site, at: &Place, what: &str, deadline: Instant) -> Result<(), Failure> {
-        let filter = TaskFilter { vmid: Some(at.vmid), kind: Some("qmmove".into()), ..TaskFilter::default() };
+    /// Waits for the machine's tasks of this kind that are under way, whoever began them; whether there was one. How it ended is
+    /// seen from the machine.
+    pub(crate) async fn end_of_tasks(
+        &self,
+        site: &Site,
+        at: &Place,
+        kind: &str,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<bool, Failure> {
+        let filter = TaskFilter { vmid: Some(at.vmid), kind: Some(kind.into()), ..TaskFilter::default() };
         let tasks = site.client.find_tasks(&at.node, &filter).await;
         let tasks = tasks.map_err(|error| Failure::new(what).at(at.to_string()).said(error).next("apply again"))?;
+        let mut any = false;
         for task in tasks.iter().filter(|task| task.is_running()) {
-            // How it ends is seen from the configuration.
+            any = true;
             let _ = self.wait(site, &task.upid, deadline, what).await;
         }
-        Ok(())
+        Ok(any)
     }
 }

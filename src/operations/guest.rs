@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use federation::{ClusterName, PoolName};
-use proxmox::{Error, VmConfig};
+use proxmox::{Error, PendingValue, VmConfig};
 
 use crate::journal::{Journal, Place, move_pool};
 use crate::notes::{self, Copy, Mark, MarkFound};
@@ -17,6 +17,9 @@ pub struct Guest {
     pub uuid: String,
     /// Its configuration, pending changes merged.
     pub config: VmConfig,
+    /// Changes that it takes only when it is stopped and started, as a refresh sees them; a look before a write asks for
+    /// them where it needs them.
+    pub waiting: Vec<PendingValue>,
     /// Whether it runs.
     pub running: bool,
     /// The PVE pool it is in.
@@ -69,6 +72,11 @@ impl Guest {
     /// Whether this is a fenced source of a move, and not the machine itself.
     pub fn is_retired(&self) -> bool {
         self.mark.retired.is_some()
+    }
+
+    /// Itself as it runs: without what waits for its restart.
+    pub fn in_force(&self) -> Guest {
+        Guest { config: self.config.clone().without(&self.waiting), ..self.clone() }
     }
 
     /// Takes in copies that its notes don't tell of any more. `now`: its cluster's clock.
@@ -166,8 +174,8 @@ impl Site {
                 ))
             };
         }
-        match self.client.vm_config(on, vmid, false).await {
-            Ok(config) => self.answer(&overview, on, vmid, config, uuid, running).await,
+        match self.client.vm_pending(on, vmid).await {
+            Ok(values) => self.answer(&overview, on, vmid, values, uuid, running).await,
             Err(error) if error.is_not_found() => self.missing(vmid, on, uuid, running).await,
             Err(error) => Answer::Silent(format!("cluster {}, vmid {vmid}: {error}", self.name)),
         }
@@ -182,28 +190,33 @@ impl Site {
         let Some(node) = overview.guest(vmid).and_then(|guest| guest.node.clone()).filter(|node| node != asked) else {
             return Answer::IsNot;
         };
-        match self.client.vm_config(&node, vmid, false).await {
-            Ok(config) => self.answer(&overview, &node, vmid, config, uuid, running).await,
+        match self.client.vm_pending(&node, vmid).await {
+            Ok(values) => self.answer(&overview, &node, vmid, values, uuid, running).await,
             Err(error) if error.is_not_found() => Answer::IsNot,
             Err(error) => Answer::Silent(format!("cluster {}, vmid {vmid}: {error}", self.name)),
         }
     }
 
+    /// `values`: everything that is configured, with what waits apart. One call tells both.
     async fn answer(
         &self,
         overview: &Arc<Overview>,
         node: &str,
         vmid: u32,
-        config: VmConfig,
+        values: Vec<PendingValue>,
         uuid: &str,
         running: Option<bool>,
     ) -> Answer {
+        let config = VmConfig::merged(&values);
         let own = config.uuid().unwrap_or_default();
         if !uuid.is_empty() && !own.eq_ignore_ascii_case(uuid) {
             return Answer::IsNot;
         }
         match self.guest(overview, node, vmid, config, running).await {
-            Ok(guest) => Answer::Is(Box::new(guest)),
+            Ok(guest) => {
+                let waiting = values.into_iter().filter(PendingValue::is_pending).collect();
+                Answer::Is(Box::new(Guest { waiting, ..guest }))
+            }
             Err(error) => Answer::Silent(format!("cluster {}, vmid {vmid}: {error}", self.name)),
         }
     }
@@ -240,6 +253,7 @@ impl Site {
             expired: expired(&split.mark, now),
             uuid,
             config,
+            waiting: Vec::new(),
             running,
             description: split.text,
             mark: split.mark,

@@ -280,6 +280,7 @@ mod tests {
         Guest {
             place: Place { cluster: "b".parse().expect("a name"), node: "n1".into(), vmid: 100 },
             uuid: "u".into(),
+            waiting: Vec::new(),
             config: VmConfig::from_pairs([("name", "web-1")]),
             running,
             pool: None,

@@ -14,7 +14,7 @@ use crate::guest::{Guest, Record};
 use crate::journal::Place;
 use crate::relocate::remove_fenced;
 use crate::site::Site;
-use crate::spec::{RebootPolicy, Resolved, VmSpec};
+use crate::spec::{Resolved, VmSpec};
 
 /// How often a change is made again when somebody else changed the configuration in between.
 const DIGEST_TRIES: u32 = 5;
@@ -39,7 +39,7 @@ impl Fleet {
         self.change_pool(&site, &guest, new, &what).await?;
         let place = guest.place.clone();
         let on = self.places(&site, new, &what).await?;
-        let changed = self.configure(&site, &place, (Some(old), new), &on, None, &what).await?;
+        self.configure(&site, &place, (Some(old), new), &on, None, &what).await?;
         let moved = disks::to_move(old, new, &on);
         self.move_disks(&site, &place, &moved, &what, deadline).await?;
         self.grow(&site, &place, &disks::to_grow(old, new), &what, deadline).await?;
@@ -48,8 +48,9 @@ impl Fleet {
             Failure::new(&what).at(place.to_string()).said(error).state("the changes were made").next("plan again")
         };
         let guest = site.guest_now(&place.node, place.vmid).await.map_err(fail)?;
-        if changed && guest.running {
-            warnings.extend(self.pending(&site, &place, new, deadline, &what).await?);
+        if guest.running {
+            // Of an earlier apply, too, that was killed before its restart.
+            warnings.extend(self.take_what_waits(&site, &place, new, deadline, &what).await?);
         }
         Ok(Outcome { guest, warnings })
     }
@@ -68,53 +69,6 @@ impl Fleet {
         let mut named = spec.clone();
         named.disks.retain(|_, disk| disk.storage.is_some());
         self.resolve(&named, &site.name, &facts, what)
-    }
-
-    /// What a running machine could not take: it waits, and a warning says so, or the machine is restarted.
-    async fn pending(
-        &self,
-        site: &Site,
-        at: &Place,
-        new: &VmSpec,
-        deadline: Instant,
-        what: &str,
-    ) -> Result<Option<Failure>, Failure> {
-        let waiting = self.waiting(site, at, what).await?;
-        if waiting.is_empty() {
-            return Ok(None);
-        }
-        if new.reboot == RebootPolicy::Warn {
-            let waits = Failure::new(format!("Virtual machine {} takes a change at its next restart", new.name))
-                .at(format!("{at}: {}", waiting.join(", ")))
-                .next(
-                    "restart it through Proxmox VE (a restart inside the guest is not enough), or set reboot_policy = \"reboot\"",
-                );
-            return Ok(Some(waits));
-        }
-        let fail = |failure: Failure| {
-            failure
-                .at(format!("{at}: it was not restarted"))
-                .state(format!("everything is written; {} wait for a restart", waiting.join(", ")))
-                .next("see to the guest, and restart it through Proxmox VE")
-        };
-        let timeout = Some(new.migration.shutdown_timeout.into());
-        let upid = site.client.reboot_vm(&at.node, at.vmid, timeout).await;
-        let upid = upid.map_err(|error| fail(Failure::new(what).said(error)))?;
-        self.wait(site, &upid, deadline, what).await.map_err(fail)?;
-        let left = self.waiting(site, at, what).await?;
-        Ok((!left.is_empty()).then(|| {
-            Failure::new(format!("Virtual machine {} was restarted, and a change still waits", new.name))
-                .at(format!("{at}: {}", left.join(", ")))
-                .next("see the task log of its start in Proxmox VE")
-        }))
-    }
-
-    /// The keys whose values a running machine has not taken yet.
-    async fn waiting(&self, site: &Site, at: &Place, what: &str) -> Result<Vec<String>, Failure> {
-        let pending = site.client.vm_pending(&at.node, at.vmid).await.map_err(|error| {
-            Failure::new(what).at(at.to_string()).said(error).state("the changes were made").next("plan again")
-        })?;
-        Ok(pending.into_iter().filter(proxmox::PendingValue::is_pending).map(|one| one.key).collect())
     }
 
     /// One call with everything that differs. Whether there was anything.

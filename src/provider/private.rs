@@ -24,6 +24,12 @@ pub(crate) struct Private {
     /// What somebody else changed and nobody can change back in place: path → the value that was applied last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) drift: BTreeMap<String, String>,
+    /// What the machine runs with where a change waits for its restart: path → value. A fact, found by Read.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) in_force: BTreeMap<String, String>,
+    /// Keys of Proxmox VE's configuration that a restart is owed for. A fact, found by Read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) restart_due: Vec<String>,
     /// A move that its pool's rules ask for, found by Read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proposal: Option<Proposal>,
@@ -49,7 +55,7 @@ impl Private {
 
     /// What stays when the plan was carried out.
     pub(crate) fn applied(self) -> Private {
-        Private { imported: false, pinned: None, proposal: None, drift: BTreeMap::new(), ..self }
+        Private { vmid_taken: self.vmid_taken, identity: self.identity, ..Private::default() }
     }
 
     /// The same for a machine that was seen on this cluster just now.
@@ -83,7 +89,7 @@ impl Private {
 }
 
 /// Sizes are compared by what they mean, everything else by its text.
-fn same(a: &str, b: &str) -> bool {
+pub(crate) fn same(a: &str, b: &str) -> bool {
     a == b || federation::units::same_meaning::<federation::Bytes>(a, b)
 }
 
@@ -133,6 +139,8 @@ mod tests {
             vmid_taken: BTreeSet::from(["b".into(), "a".into()]),
             identity: Some("AA:BB".into()),
             drift: BTreeMap::from([("vmid".into(), "100".into())]),
+            in_force: BTreeMap::from([("memory".into(), "2GiB".into())]),
+            restart_due: vec!["memory".into()],
             proposal: Some(Proposal { pool: "p".into(), from: "a".into(), to: "b".into(), placement: "why".into() }),
             pinned: Some(Pinned { key: "k".into(), cluster: "a".into(), placement: "why".into() }),
         };

@@ -81,6 +81,11 @@ pub(crate) fn flag<'de, D: Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
     Ok(as_bool(&Value::deserialize(d)?).unwrap_or(false))
 }
 
+/// A number that is not 0, however it is written: a removal is 1, or 2 with force.
+pub(crate) fn nonzero<'de, D: Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
+    Ok(as_u64(&Value::deserialize(d)?).is_some_and(|number| number != 0))
+}
+
 pub(crate) fn opt_flag<'de, D: Deserializer<'de>>(d: D) -> Result<Option<bool>, D::Error> {
     Ok(as_bool(&Value::deserialize(d)?))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::{Agent, Boot, DiskSpec, NicSpec, Smbios1, ValueError, de};
+use crate::{Agent, Boot, DiskSpec, NicSpec, PendingValue, Smbios1, ValueError, de};
 
 /// A guest's configuration. Numbers and booleans are normalised to the text they have in PVE's file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,24 @@ impl VmConfig {
             config.raw.insert("description".to_owned(), description.to_owned());
         }
         config
+    }
+
+    /// From the answer that tells what is and what is to be apart: with what waits merged in, as `GET config` merges it.
+    pub fn merged(values: &[PendingValue]) -> Self {
+        let is = |one: &PendingValue| if one.delete { None } else { one.pending.clone().or_else(|| one.value.clone()) };
+        Self::from_pairs(values.iter().filter_map(|one| Some((one.key.clone(), is(one)?))))
+    }
+
+    /// The same configuration before these changes: what a running guest has in force.
+    #[must_use]
+    pub fn without(mut self, changes: &[PendingValue]) -> Self {
+        for change in changes.iter().filter(|change| change.is_pending()) {
+            match &change.value {
+                Some(value) => self.raw.insert(change.key.clone(), value.clone()),
+                None => self.raw.remove(&change.key),
+            };
+        }
+        self
     }
 
     /// All keys and values, without the digest.
@@ -277,6 +295,25 @@ mod tests {
         assert_eq!(config.description(), Some("line one\n100%"));
         assert_eq!((config.cores(), config.name(), config.digest()), (2, Some("web-1"), None));
         assert_eq!(config.disks().unwrap()["scsi0"].storage(), Some("lvm"));
+    }
+
+    #[test]
+    fn what_waits_is_merged_and_told_from_what_is_in_force() {
+        let values: Vec<PendingValue> = serde_json::from_value(json!([
+            { "key": "name", "value": "web-1" },
+            { "key": "memory", "value": "2048", "pending": "4096" },
+            { "key": "cores", "value": 2, "pending": 4 },
+            { "key": "numa", "pending": 1 },
+            { "key": "sata0", "value": "lvm:vm-100-disk-1,size=1G", "delete": "2" },
+            { "key": "digest", "value": "d5e1" },
+        ]))
+        .unwrap();
+        let merged = VmConfig::merged(&values);
+        let same = json!({ "name": "web-1", "memory": "4096", "cores": 4, "numa": 1, "digest": "d5e1" });
+        assert_eq!(merged, serde_json::from_value(same).unwrap());
+        let in_force = merged.without(&values);
+        assert_eq!((in_force.memory_mib(), in_force.cores(), in_force.get("numa")), (2048, 2, None));
+        assert_eq!((in_force.name(), in_force.disks().unwrap().len()), (Some("web-1"), 1));
     }
 
     #[test]

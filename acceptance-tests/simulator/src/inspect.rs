@@ -211,6 +211,18 @@ impl ClusterHandle {
         };
     }
 
+    /// What somebody does who changes a setting in the GUI: what a running guest can't take stays pending.
+    ///
+    /// # Errors
+    /// PVE's text.
+    pub fn change(&self, vmid: u32, key: &str, value: &str) -> Result<()> {
+        let mut st = self.lock();
+        let node = st.cluster(&self.name).vms.get(&vmid).map(|vm| vm.node.clone());
+        let Some(node) = node else { return Err(SimulatorError(format!("no VM {vmid}"))) };
+        crate::qemu::config::set(&mut st, &self.name, &node, vmid, key, value)
+            .map_err(|error| SimulatorError(error.message))
+    }
+
     /// What somebody does who presses Start: PVE's rules hold (template, lock, prelaunch).
     ///
     /// # Errors

@@ -37,8 +37,8 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     let private = Private::read(&req.prior_private);
     mapped::check(&req.config, &req.prior_state, &private, moving, diags);
     if !req.prior_state.is_null() {
+        restart::announce(&state, &req.prior_state, &private, diags);
         Impossible { prior: &req.prior_state, private, moving }.report(&state, diags);
-        restart::announce(&state, &req.prior_state, diags);
     }
     PlanResponse { planned_state: state, requires_replace: Vec::new(), planned_private: place.planned_private }
 }

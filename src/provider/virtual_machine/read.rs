@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use operations::{Found, Guest, MarkFound};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
-use super::{apply::record, state::state};
+use super::apply::record;
+use super::restart;
+use super::state::{restart_due, state};
 use crate::failures::report;
 use crate::placing::Ready;
 use crate::private::Private;
@@ -29,6 +31,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     match ready.fleet.find(&record).await {
         Found::Here(guest) => {
             unfinished(&guest, &name, diags);
+            restart::remind(&guest, &req.current_state, diags);
             remarks(&guest, &name, diags);
             refreshed(ready, &guest, &req, diags).await
         }
@@ -59,6 +62,10 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut 
         private = private.on(ready, guest.place.cluster.as_str()).await;
     }
     private.vmid_taken = vmid_taken(ready, guest, private.vmid_taken).await;
+    let as_it_runs = || state(&guest.in_force(), &facts, &req.current_state, false);
+    private.in_force =
+        if guest.waiting.is_empty() { Default::default() } else { restart::differences(&as_it_runs(), &new_state) };
+    private.restart_due = restart_due(guest, &new_state);
     private.proposal = proposal(ready, guest, &new_state, diags).await;
     ReadResponse { new_state, private: private.write() }
 }

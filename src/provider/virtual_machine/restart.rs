@@ -1,19 +1,70 @@
-//! Owns saying at plan which changes wait for the machine's next restart; which do is a matter of `operations::restart`.
+//! Owns saying which changes wait for the machine's next restart: those of a plan, and those that a refresh finds. Which do is a
+//! matter of `operations::restart`.
+use std::collections::BTreeMap;
+
+use operations::Guest;
 use operations::restart::{disk_waits, key_waits};
 use protocol::{Diagnostics, Value};
 
+use super::state::restart_due;
+use crate::private::{Private, same};
 use crate::values::text;
 
-/// Says which planned changes wait for a restart, or that they make one. A pure function of both values; what Proxmox VE could
-/// not take after all is said by apply.
-pub(crate) fn announce(planned: &Value, prior: &Value, diags: &mut Diagnostics) {
+/// Says at a refresh what is written and not in force: of an apply that was killed, or by hand.
+pub(crate) fn remind(guest: &Guest, prior: &Value, diags: &mut Diagnostics) {
+    if !guest.running || guest.waiting.is_empty() {
+        return;
+    }
+    let name = text(prior, "name").unwrap_or_default();
+    let keys: Vec<&str> = guest.waiting.iter().map(|change| change.key.as_str()).collect();
+    let owed = !restart_due(guest, prior).is_empty();
+    let next = match (owed, prior.attr("reboot_policy").as_str()) {
+        (true, Some("reboot")) => "Apply restarts it, because reboot_policy is \"reboot\".",
+        (true, _) => "reboot_policy = \"reboot\" has apply do that.",
+        (false, _) => "No attribute of it stands for this, so apply doesn't do that.",
+    };
+    diags.warning(
+        format!("Virtual machine {name} waits for a restart"),
+        format!(
+            "{}: {} is written, and in force when it is stopped and started through Proxmox VE. {next}",
+            guest.place,
+            keys.join(", ")
+        ),
+    );
+}
+
+/// The attributes that differ from how the machine runs, with the value it runs with.
+pub(crate) fn differences(as_it_runs: &Value, state: &Value) -> BTreeMap<String, String> {
+    let differs = |(path, of): (String, &dyn Fn(&Value) -> Value)| {
+        let runs = words(&of(as_it_runs))?;
+        (words(&of(state)).as_ref() != Some(&runs)).then_some((path, runs))
+    };
+    KEYS.iter()
+        .filter_map(|(within, name, _)| differs((path(within, name), &|value| leaf(value, within, name))))
+        .collect()
+}
+
+/// Says which planned changes wait for a restart, or that they make one. A pure function of both values and of what Read found;
+/// what Proxmox VE could not take after all is said by apply.
+pub(crate) fn announce(planned: &Value, prior: &Value, private: &Private, diags: &mut Diagnostics) {
     let runs = prior.attr("started").as_bool() == Some(true) && planned.attr("started").as_bool() == Some(true);
-    let waiting = cold(planned, prior);
+    let mut waiting = cold(planned, prior);
+    // Back to what it runs with: the change that waits is dropped.
+    let back = |path: &String| {
+        let is = words(&at(planned, path));
+        private.in_force.get(path).zip(is).is_some_and(|(runs, is)| same(runs, &is))
+    };
+    waiting.retain(|path| !back(path));
+    let policy = |value: &Value| value.attr("reboot_policy").as_str() == Some("reboot");
+    if policy(planned) && !policy(prior) {
+        // Refresh said that it waits; the edit of the policy asks for the restart.
+        waiting.extend(private.restart_due.iter().cloned());
+    }
     if !runs || waiting.is_empty() {
         return;
     }
     let (name, list) = (text(planned, "name").unwrap_or_default(), waiting.join(", "));
-    if planned.attr("reboot_policy").as_str() == Some("reboot") {
+    if policy(planned) {
         diags.warning(
             format!("Virtual machine {name} is restarted"),
             format!("{list}: a running machine can't take this, and reboot_policy is \"reboot\"."),
@@ -50,15 +101,34 @@ const CLOUD_INIT: [(&str, &str); 5] = [
     ("dns", "nameserver"),
 ];
 
+fn path(within: &str, name: &str) -> String {
+    if within.is_empty() { name.to_owned() } else { format!("{within}.{name}") }
+}
+
+fn leaf(value: &Value, within: &str, name: &str) -> Value {
+    if within.is_empty() { value.attr(name) } else { value.attr(within).attr(name) }.clone()
+}
+
+fn at(value: &Value, path: &str) -> Value {
+    let (within, name) = path.split_once('.').unwrap_or(("", path));
+    leaf(value, within, name)
+}
+
+/// A value to compare by.
+fn words(value: &Value) -> Option<String> {
+    let list = || Some(value.as_list()?.iter().filter_map(words).collect::<Vec<_>>().join(";"));
+    let text = value.as_str().map(str::to_owned);
+    let text = text.or_else(|| value.as_number().map(|number| number.as_str().to_owned()));
+    text.or_else(|| value.as_bool().map(|flag| flag.to_string())).or_else(list)
+}
+
 /// The attributes whose change a running machine can't take.
 fn cold(planned: &Value, prior: &Value) -> Vec<String> {
     let changed = |planned: &Value, prior: &Value| planned.is_known() && planned != prior;
     let mut found = Vec::new();
     for (within, name, key) in KEYS {
-        let of =
-            |value: &Value| if within.is_empty() { value.attr(name) } else { value.attr(within).attr(name) }.clone();
-        if key_waits(key) && changed(&of(planned), &of(prior)) {
-            found.push(if within.is_empty() { name.to_owned() } else { format!("{within}.{name}") });
+        if key_waits(key) && changed(&leaf(planned, within, name), &leaf(prior, within, name)) {
+            found.push(path(within, name));
         }
     }
     let cloud_init = planned.attr("cloud_init");
@@ -139,7 +209,7 @@ mod tests {
     fn a_machine_that_does_not_run_waits_for_nothing() {
         let said = |planned: &Value, prior: &Value| {
             let mut diags = Diagnostics::new();
-            announce(planned, prior, &mut diags);
+            announce(planned, prior, &Private::default(), &mut diags);
             diags.iter().map(|one| one.summary.clone()).collect::<Vec<_>>()
         };
         let bigger = vm().with_attr("memory", "8GB");

@@ -231,7 +231,11 @@ fn behaviour() -> Vec<Attribute> {
         default(
             Attribute::string("reboot_policy"),
             "What happens to a change that a running machine can't take: `warn` (default: it waits for the next restart, and \
-             plan and apply say so) or `reboot` (apply shuts the guest down and starts it, within `migration.shutdown_timeout`). Lives in configuration only.",
+             every plan and apply say so until then) or `reboot` (apply shuts the guest down and starts it, within \
+             `migration.shutdown_timeout`; what an apply that was interrupted left waiting is a difference until the next one has \
+             restarted it). A change that somebody left waiting in Proxmox VE counts as made: where it is not what is \
+             configured, apply takes it back, without a restart. No restart is made for a setting that no attribute stands for. \
+             Lives in configuration only.",
         ),
         Attribute::nested("migration", NestingMode::Single, migration)
             .optional()
@@ -252,8 +256,8 @@ fn results() -> Vec<Attribute> {
         Attribute::string("id").computed().describe("SMBIOS UUID. Stays the same in a move."),
         Attribute::string("placement").computed().describe("Why it is on its cluster, in words."),
         Attribute::string("operation").computed().describe(
-            "Unfinished business, null when there is none: a move or create that was interrupted, or a retired copy past its \
-             date. Apply finishes it or takes it back.",
+            "Unfinished business, null when there is none: a move or create that was interrupted, a restart that \
+             `reboot_policy` asks for and that was not made, or a retired copy past its date. Apply finishes it or takes it back.",
         ),
         Attribute::nested("retired_copies", NestingMode::List, retired)
             .computed()

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use federation::model::NicRequest;
 use federation::{Bytes, Cluster, Slot};
+use operations::restart::due;
 use operations::{AddressWish, CloudInitWish, DiskSpec, Guest, NicSpec};
 use protocol::Value;
 
@@ -42,7 +43,8 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
     object.set("description", guest.description.as_str());
     object.set("started", guest.running).set("on_boot", guest.on_boot());
     object.set("protection", guest.protection()).set("agent", config.agent().enabled());
-    object.set("operation", guest.operation_in_words());
+    let restart = || (policy == "reboot").then(|| restart_owed(guest, prior)).flatten();
+    object.set("operation", guest.operation_in_words().or_else(restart));
     let retired = guest.retired_copies.iter().map(|copy| {
         Value::object([
             ("cluster", Value::from(copy.cluster.as_str())),
@@ -52,6 +54,22 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
     });
     object.set("retired_copies", Value::list(retired));
     object.done()
+}
+
+/// Keys that a restart of the machine is owed for, `configured` being its state or plan.
+pub(crate) fn restart_due(guest: &Guest, configured: &Value) -> Vec<String> {
+    let has =
+        |map: &str, slot: Slot| configured.attr(map).as_map().is_some_and(|map| map.contains_key(&slot.to_string()));
+    if !guest.running {
+        return Vec::new();
+    }
+    due(&guest.waiting, |slot| has("disks", slot) || has("network_devices", slot))
+}
+
+/// The same as unfinished business.
+fn restart_owed(guest: &Guest, configured: &Value) -> Option<String> {
+    let due = restart_due(guest, configured);
+    (!due.is_empty()).then(|| format!("restart for what waits for it ({}): apply makes it", due.join(", ")))
 }
 
 fn known(value: &Value) -> Value {

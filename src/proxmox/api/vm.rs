@@ -97,7 +97,7 @@ pub struct PendingValue {
     #[serde(deserialize_with = "de::opt_text")]
     pub pending: Option<String>,
     /// Whether it is to be removed.
-    #[serde(deserialize_with = "de::flag")]
+    #[serde(deserialize_with = "de::nonzero")]
     pub delete: bool,
 }
 

@@ -132,6 +132,19 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
     Ok(json!(upid).into())
 }
 
+/// Sets one key, as root does.
+pub(crate) fn set(
+    st: &mut State,
+    cluster: &str,
+    node: &str,
+    vmid: u32,
+    key: &str,
+    value: &str,
+) -> Result<(), ApiError> {
+    let set = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    apply(st, cluster, node, vmid, Change { set, delete: Vec::new(), revert: Vec::new(), force: false })
+}
+
 /// Changes that reach a running guest at once.
 fn is_live(vm: &Vm, key: &str, value: Option<&str>) -> bool {
     let stem = key.trim_end_matches(|c: char| c.is_ascii_digit());
