@@ -117,3 +117,29 @@ fn the_workflow_runs_the_script_that_is_tried() {
     assert!(workflow.contains("ci/gate.sh . || code=$?") && workflow.contains("*) exit \"$code\" ;;"));
     assert!(workflow.contains("tofu apply -input=false plan.tfplan"));
 }
+
+/// What a person runs who has the simulator and no cluster: of what it prints, the script makes the connections and tokens.
+#[test]
+fn the_simulators_sites_are_written_down_for_a_configuration() {
+    let world = SimulatedWorld::three_sites();
+    let folder = tempfile::tempdir().expect("a folder");
+    let printed = folder.path().join("sites.jsonl");
+    std::fs::write(&printed, world.describe(true)).expect("what the simulator prints");
+    let made = Command::new("bash").arg(examples().join("sites.sh")).arg(&printed).arg(folder.path()).output();
+    let made = made.expect("bash");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let json = |name: &str| serde_json::from_str::<serde_json::Value>(&read(name)).expect("JSON");
+    let mut expected = world.connections();
+    for cluster in world.clusters() {
+        expected[cluster.name()]["fingerprints"] = cluster.fingerprints().into();
+    }
+    assert_eq!(json("connections.yaml"), expected);
+    assert_eq!(json("sites.auto.tfvars.json"), serde_json::json!({ "sites": expected }));
+    let script = format!(". {}/tokens.env; env", folder.path().display());
+    let shell = Command::new("bash").args(["-c", &script]).output().expect("bash");
+    let environment = String::from_utf8_lossy(&shell.stdout);
+    for (variable, token) in world.tokens("app") {
+        assert!(environment.lines().any(|line| line == format!("{variable}={token}")), "{variable} is not set");
+    }
+}

@@ -11,6 +11,9 @@ use std::process::Command;
 
 use harness::{Cli, SimulatedWorld};
 
+/// Looks like a token, for variables that a page names.
+const TOKEN: &str = "app@pve!moxxie=00000000-0000-0000-0000-000000000000";
+
 /// One fenced block of a page.
 #[derive(Debug, Clone)]
 pub struct Block {
@@ -135,6 +138,8 @@ fn run(root: &Path, cli: &Cli, world: &SimulatedWorld, block: &Block) {
         workspace.write("needed.tf", needed);
     }
     workspace.write("sites.auto.tfvars.json", serde_json::json!({ "sites": world.connections() }).to_string());
+    // JSON is YAML.
+    workspace.write("connections.yaml", world.connections().to_string());
     if block.marker == "validate" {
         let validated = workspace.run(&["validate"]);
         assert_eq!(validated.code, 0, "{} does not validate\n{}", block.place(), validated.text());
@@ -163,17 +168,21 @@ pub fn type_all(root: &Path, world: &SimulatedWorld) -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let yaml = fs::read_to_string(root.join("examples/quickstart/multi-site.yaml")).expect("the federation file");
     fs::write(folder.path().join("multi-site.yaml"), yaml).expect("a file");
-    fs::write(folder.path().join("connections.json"), world.connections().to_string()).expect("a file");
-    let federate = |words: &[&str]| {
+    // JSON is YAML.
+    fs::write(folder.path().join("connections.yaml"), world.connections().to_string()).expect("a file");
+    let federate = |words: &[&str], tokens: &[String]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_federate"));
         command.args(words).current_dir(folder.path()).env_remove("MOXXIE_CONFIG_FILE").envs(world.tokens("platform"));
-        command.env("MOXXIE_CONNECTIONS", "connections.json").output().expect("the command runs")
+        command.envs(tokens.iter().map(|name| (name, TOKEN)));
+        command.env("MOXXIE_CONNECTIONS", "connections.yaml").output().expect("the command runs")
     };
     let mut count = 0;
     for block in all(root) {
+        let names = block.text.lines().filter_map(|line| line.trim().strip_prefix("api_token_env: "));
+        let tokens: Vec<String> = names.map(str::to_owned).collect();
         let mut check = |words: &[&str]| {
             count += 1;
-            let out = federate(words);
+            let out = federate(words, &tokens);
             let wanted = block.marker.strip_prefix("exit ").map_or(0, |code| code.parse().expect("an exit code"));
             let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
             assert_eq!(out.status.code(), Some(wanted), "{}: federate {}\n{text}", block.place(), words.join(" "));
@@ -181,6 +190,11 @@ pub fn type_all(root: &Path, world: &SimulatedWorld) -> usize {
         if block.language == "yaml" && block.text.lines().any(|line| line == "clusters:") {
             fs::write(folder.path().join("shown.yaml"), &block.text).expect("a file");
             check(&["validate", "-c", "shown.yaml"]);
+        }
+        if block.language == "yaml" && block.text.contains("api_token_env:") {
+            // The addresses aren't there; that it is read, and fits the federation's file, is what can be asked.
+            fs::write(folder.path().join("reached.yaml"), &block.text).expect("a file");
+            check(&["validate", "--connections", "reached.yaml"]);
         }
         for line in block.text.lines().filter_map(|line| line.strip_prefix("$ federate ")) {
             let line = line.split(" #").next().unwrap_or_default();

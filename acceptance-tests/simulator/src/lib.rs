@@ -194,6 +194,40 @@ impl Simulator {
         self.handles.values().cloned().collect()
     }
 
+    /// Where its clusters are and who may enter: one line of JSON for each, or a block for people. Tokens are in it on purpose:
+    /// they open nothing but this simulator.
+    pub fn describe(&self, json: bool) -> String {
+        let mut out = String::new();
+        for cluster in self.clusters() {
+            let tokens: std::collections::BTreeMap<_, _> = cluster
+                .token_ids()
+                .iter()
+                .filter_map(|id| Some((id.split('!').nth(1)?.to_owned(), cluster.token(id)?)))
+                .collect();
+            if json {
+                let line = serde_json::json!({
+                    "cluster": cluster.name(), "url": cluster.url(), "urls": cluster.urls(), "tokens": tokens,
+                    "token": tokens.get("platform").or_else(|| tokens.values().next()),
+                    "fingerprint": cluster.fingerprint(), "fingerprints": cluster.fingerprints(),
+                    "ca_pem": cluster.ca_pem(), "seed": self.seed(),
+                });
+                out.push_str(&format!("{line}\n"));
+            } else {
+                out.push_str(&format!("{}\n", cluster.name()));
+                for url in cluster.urls() {
+                    out.push_str(&format!("  url          {url}\n"));
+                }
+                for fingerprint in cluster.fingerprints() {
+                    out.push_str(&format!("  fingerprint  {fingerprint}\n"));
+                }
+                for (id, token) in tokens {
+                    out.push_str(&format!("  token        {id}: {token}\n"));
+                }
+            }
+        }
+        out
+    }
+
     /// Every VM with this SMBIOS UUID, wherever it is and whatever it does.
     pub fn copies(&self, uuid: &str) -> Vec<VmSnapshot> {
         snapshot::copies(&mut self.lock(), uuid)

@@ -72,39 +72,6 @@ fn load(arguments: &Arguments) -> Result<World, SimulatorError> {
     }
 }
 
-/// One line, or one block for people. Tokens are printed on purpose: they open nothing but this process.
-fn describe(sim: &Simulator, json: bool) -> String {
-    let mut out = String::new();
-    for cluster in sim.clusters() {
-        let tokens: std::collections::BTreeMap<_, _> = cluster
-            .token_ids()
-            .iter()
-            .filter_map(|id| Some((id.split('!').nth(1)?.to_owned(), cluster.token(id)?)))
-            .collect();
-        if json {
-            let line = serde_json::json!({
-                "cluster": cluster.name(), "url": cluster.url(), "urls": cluster.urls(), "tokens": tokens,
-                "token": tokens.get("platform").or_else(|| tokens.values().next()),
-                "fingerprint": cluster.fingerprint(), "fingerprints": cluster.fingerprints(),
-                "ca_pem": cluster.ca_pem(), "seed": sim.seed(),
-            });
-            out.push_str(&format!("{line}\n"));
-        } else {
-            out.push_str(&format!("{}\n", cluster.name()));
-            for url in cluster.urls() {
-                out.push_str(&format!("  url          {url}\n"));
-            }
-            for fingerprint in cluster.fingerprints() {
-                out.push_str(&format!("  fingerprint  {fingerprint}\n"));
-            }
-            for (id, token) in tokens {
-                out.push_str(&format!("  token        {id}: {token}\n"));
-            }
-        }
-    }
-    out
-}
-
 async fn stop_requested(until_stdin: bool) {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -138,7 +105,7 @@ async fn run(arguments: Arguments) -> Result<(), SimulatorError> {
     };
     let sim = Simulator::start(load(&arguments)?, options).await?;
     let mut out = std::io::stdout();
-    out.write_all(describe(&sim, arguments.json).as_bytes())
+    out.write_all(sim.describe(arguments.json).as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| SimulatorError(error.to_string()))?;
     stop_requested(arguments.until_stdin).await;
