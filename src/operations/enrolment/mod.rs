@@ -50,8 +50,15 @@ impl Fleet {
         if let Some(rules) = rules.as_ref().filter(|rules| fits(rules)) {
             return (rules.enrolled.clone(), rules.layered.clone());
         }
-        let enrolled = Enrolled::of(&sights(&seen, self.declared()).await, self.declared());
-        let enrolled = Arc::new(enrolled.with_clusters(&of_clusters(&seen).await, self.declared()));
+        let (mut clusters, mut pools) = (BTreeMap::new(), BTreeMap::<PoolName, BTreeMap<ClusterName, Sight>>::new());
+        for (cluster, shown) in shown(&seen, self.declared()).await {
+            for (pool, sight) in shown.pools {
+                pools.entry(pool).or_default().insert(cluster.clone(), sight);
+            }
+            clusters.insert(cluster, shown.itself);
+        }
+        let enrolled = Enrolled::of(&pools, self.declared());
+        let enrolled = Arc::new(enrolled.with_clusters(&clusters, self.declared()));
         let planned = Plans { clusters: self.planned_clusters(), ..Plans::default() };
         let layered = Arc::new(self.declared().layered(&enrolled, &planned));
         *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(layered.clone());
@@ -92,11 +99,32 @@ impl Fleet {
     }
 }
 
-/// What every cluster that answers shows of every pool that is declared or enrolled anywhere.
-async fn sights(
+/// What one cluster shows of itself, and of every pool that is to be on it.
+struct Shown {
+    itself: ClusterSight,
+    pools: BTreeMap<PoolName, Sight>,
+}
+
+/// What every cluster that answers shows. One that has to be asked something for that is asked while the others are.
+async fn shown(seen: &[(Arc<Site>, Arc<Overview>)], declared: &Federation) -> BTreeMap<ClusterName, Shown> {
+    let mut pools = members(seen, declared);
+    let mut asked = JoinSet::new();
+    for (site, overview) in seen {
+        let (site, overview) = (Arc::clone(site), Arc::clone(overview));
+        let pools = pools.remove(&site.name).unwrap_or_default();
+        asked.spawn(async move {
+            let (itself, pools) = tokio::join!(site.itself(&overview), site.shows(&overview, pools));
+            (site.name.clone(), Shown { itself, pools })
+        });
+    }
+    asked.join_all().await.into_iter().collect()
+}
+
+/// Every pool that is declared or enrolled anywhere, and whether it is to be on the cluster, by cluster that answers.
+fn members(
     seen: &[(Arc<Site>, Arc<Overview>)],
     declared: &Federation,
-) -> BTreeMap<PoolName, BTreeMap<ClusterName, Sight>> {
+) -> BTreeMap<ClusterName, BTreeMap<PoolName, bool>> {
     let mut members: BTreeMap<&PoolName, BTreeSet<&ClusterName>> = BTreeMap::new();
     for (name, pool) in &declared.pools {
         members.entry(name).or_default().extend(&pool.clusters);
@@ -109,28 +137,8 @@ async fn sights(
             }
         }
     }
-    let mut sights = BTreeMap::new();
-    for (name, members) in members {
-        let mut of_pool = BTreeMap::new();
-        for (site, overview) in seen {
-            let sight =
-                if members.contains(&site.name) { site.sight(overview, name).await } else { overview.shows(name) };
-            of_pool.insert(site.name.clone(), sight);
-        }
-        sights.insert(name.clone(), of_pool);
-    }
-    sights
-}
-
-/// What every cluster that answers shows of itself. Only one with a record is asked who it is.
-async fn of_clusters(seen: &[(Arc<Site>, Arc<Overview>)]) -> BTreeMap<ClusterName, ClusterSight> {
-    let mut sights = BTreeMap::new();
-    for (site, overview) in seen {
-        let sight = site.enrolment(overview).await;
-        let identity = if matches!(sight, Sight::Record(_)) { site.who().await.ok() } else { None };
-        sights.insert(site.name.clone(), ClusterSight { sight, identity });
-    }
-    sights
+    let on = |site: &Site| members.iter().map(|(pool, on)| ((*pool).clone(), on.contains(&site.name))).collect();
+    seen.iter().map(|(site, _)| (site.name.clone(), on(site))).collect()
 }
 
 impl Overview {
@@ -145,6 +153,23 @@ impl Overview {
 }
 
 impl Site {
+    /// What is seen of the cluster itself. Only one with a record is asked who it is.
+    async fn itself(&self, overview: &Overview) -> ClusterSight {
+        let sight = self.enrolment(overview).await;
+        let identity = if matches!(sight, Sight::Record(_)) { self.who().await.ok() } else { None };
+        ClusterSight { sight, identity }
+    }
+
+    /// What is seen of pools, of which some are to be here.
+    async fn shows(&self, overview: &Overview, pools: BTreeMap<PoolName, bool>) -> BTreeMap<PoolName, Sight> {
+        let mut shown = BTreeMap::new();
+        for (name, is_member) in pools {
+            let sight = if is_member { self.sight(overview, &name).await } else { overview.shows(&name) };
+            shown.insert(name, sight);
+        }
+        shown
+    }
+
     /// What is seen of a pool; where nothing is, whether the token would see it.
     pub(crate) async fn sight(&self, overview: &Overview, name: &PoolName) -> Sight {
         match overview.shows(name) {
