@@ -1,17 +1,18 @@
 //! Owns creating a virtual machine as an operation: killed at any call, the next apply leaves exactly one (design §5).
 use std::time::{Duration, Instant};
 
-use federation::migration::Step;
-use federation::placement::{ReasonClass, Request, recheck};
+use federation::placement::Request;
 use federation::{ClusterName, Span};
-use proxmox::{Error, TaskFilter, Upid};
+use proxmox::{Error, Upid};
 
 use crate::births::Birth;
-use crate::clone::{Template, clone_params, is_ours};
+use crate::claims::guest_of;
+use crate::clone::{Template, clone_params};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::Guest;
-use crate::journal::{Holder, Journal, Kind, Place, Undo, create_pool};
+use crate::journal::{Journal, Kind, Place, create_pool, new_journal};
+use crate::made::other_request;
 use crate::notes::{self, Mark};
 use crate::operation::Taken;
 use crate::resolve::pick_node;
@@ -80,6 +81,7 @@ impl Fleet {
         let to = Place { cluster: cluster.clone(), node, vmid };
         let mut journal = new_journal(Kind::Create, spec, None, to, uuid::Uuid::new_v4().to_string());
         journal.request = digest(request);
+        journal.wants = Some(Box::new(request.clone()));
         self.remember(spec, &journal);
         let mut made = None;
         if let Taken::Over(found) = self.take(site, &key, &journal, &what).await? {
@@ -96,12 +98,14 @@ impl Fleet {
             }
         }
         if made.is_none() {
+            self.take_turn(site, &key, &mut journal, spec, &what, deadline).await?;
             self.make(site, &key, &mut journal, spec, &origin, &what, deadline).await?;
         }
         if template.is_some() {
             self.shaped(site, &key, &journal, spec, &on, &what, deadline).await?;
         }
         let outcome = self.finish_create(site, &journal, spec, &what, deadline).await?;
+        site.newborn.lock().await.insert(journal.to.vmid, guest_of(request));
         self.give_back(site, &key, journal.epoch).await.map_err(|error| {
             Failure::new(&what)
                 .at(format!("cluster {cluster}, pool {key}"))
@@ -114,129 +118,11 @@ impl Fleet {
 
     /// Notes in the working folder which machine is about to be ours. Without the note a create that is killed after its last
     /// call is refused, with the import id.
-    fn remember(&self, spec: &VmSpec, journal: &Journal) {
+    pub(crate) fn remember(&self, spec: &VmSpec, journal: &Journal) {
         let pool = spec.pool.as_ref().map_or("", |pool| pool.as_str());
         let birth = Birth { uuid: journal.uuid.clone(), place: journal.to.clone() };
         if let Err(error) = self.births().note(pool, spec.name.as_str(), &birth) {
             tracing::warn!(machine = %spec.name, %error, "the working folder takes no note of what is made");
-        }
-    }
-
-    /// A create of this name that was interrupted on another cluster, before facts changed the plan: it is given back where
-    /// it made nothing, else this one is refused.
-    async fn none_elsewhere(&self, site: &Site, key: &str, what: &str, deadline: Instant) -> Result<(), Failure> {
-        for other in self.sites().filter(|other| other.name != site.name) {
-            let Ok(overview) = other.glance().await else { continue };
-            let Some(found) = overview.operation(key) else { continue };
-            let claim = Journal { holder: Holder::me(), ..found };
-            let (journal, made) = match self.take(other, key, &claim, what).await? {
-                Taken::Over(journal) => {
-                    (*journal.clone(), self.made_before(other, &journal, None, what, deadline).await?)
-                }
-                // Given back since we looked.
-                Taken::New => (claim, None),
-            };
-            if let Some(guest) = made {
-                let place = &guest.place;
-                return Err(Failure::new(what)
-                    .at(format!("{place}: an interrupted create made it there, and the plan has {}", site.name))
-                    .state("that machine exists and was never finished; nothing was touched by this run")
-                    .next(format!(
-                        "import it (id \"{}/{}\"), or remove it and apply again",
-                        place.cluster, place.vmid
-                    )));
-            }
-            self.give_back(other, key, journal.epoch).await.map_err(|error| dark(what, &other.name, error))?;
-        }
-        Ok(())
-    }
-
-    /// Asks of a machine that grows where it is, before anything is touched, whether there is still room: capacity and limits.
-    /// What else placement would say of a newcomer doesn't concern it.
-    ///
-    /// # Errors
-    /// A stale plan, with the numbers.
-    pub async fn still_grows(&self, request: &Request, cluster: &ClusterName) -> Result<(), Failure> {
-        let what = format!("Unable to update virtual machine {}", request.name);
-        let inventory = self.recent_inventory().await;
-        let rules = self.rules().await;
-        let Err(mut reasons) = recheck(&rules.federation, &inventory, request, cluster) else { return Ok(()) };
-        reasons.retain(|reason| matches!(reason.class(), ReasonClass::Capacity | ReasonClass::Limit));
-        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        if reasons.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::stale(what, format!("cluster {cluster} has no room for what it grows to: {}", reasons.join("; "))))
-    }
-
-    /// Asks again what siblings can't break by being half-done, before anything is touched.
-    async fn still_fits(&self, request: &Request, cluster: &ClusterName, what: &str) -> Result<(), Failure> {
-        let inventory = self.recent_inventory().await;
-        recheck(&self.rules().await.federation, &inventory, request, cluster).map_err(|reasons| {
-            let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-            Failure::stale(what, format!("cluster {cluster} can't take it any more: {}", reasons.join("; ")))
-        })
-    }
-
-    /// Where the machine is already: this working folder made it, and was killed before state had it.
-    ///
-    /// # Errors
-    /// Any other machine of the pool with this name, on any cluster that answers.
-    async fn made_already(&self, here: &Site, spec: &VmSpec, what: &str) -> Result<Option<Place>, Failure> {
-        let pool = spec.pool.as_ref().map(|pool| pool.as_str());
-        let birth = self.births().of(pool.unwrap_or_default(), spec.name.as_str());
-        let mut ours = None;
-        if let Some(birth) = birth.filter(|birth| birth.place.cluster == here.name) {
-            let node = super::relocate::node_of(here, &birth.place).await;
-            match here.client.vm_config(&node, birth.place.vmid, false).await {
-                Ok(config) if config.uuid().is_some_and(|own| own.eq_ignore_ascii_case(&birth.uuid)) => {
-                    ours = Some(Place { node, ..birth.place });
-                }
-                Ok(_) => {}
-                Err(error) if error.is_not_found() || error.is_permission_denied() => {}
-                Err(error) => return Err(dark(what, &here.name, error)),
-            }
-        }
-        for site in self.sites() {
-            let Ok(overview) = site.overview(self.settings().fact_age.into()).await else { continue };
-            let taken = overview.guests().find(|guest| {
-                let same_pool = guest.pool.as_deref() == pool;
-                let is_ours =
-                    ours.as_ref().is_some_and(|place| place.cluster == site.name && Some(place.vmid) == guest.vmid);
-                same_pool && !guest.template && guest.name.as_deref() == Some(spec.name.as_str()) && !is_ours
-            });
-            if let Some(vmid) = taken.and_then(|guest| guest.vmid) {
-                return Err(Failure::new(what)
-                    .at(format!("cluster {}: guest {vmid} of the same pool has this name already", site.name))
-                    .state("nothing was touched")
-                    .next(format!("import it (id \"{}/{vmid}\"), or choose another name", site.name)));
-            }
-        }
-        Ok(ours)
-    }
-
-    /// The machine that an interrupted create has made, once its task has ended.
-    async fn made_before(
-        &self,
-        site: &Site,
-        journal: &Journal,
-        template: Option<&Template>,
-        what: &str,
-        deadline: Instant,
-    ) -> Result<Option<Guest>, Failure> {
-        let to = &journal.to;
-        let filter = TaskFilter { vmid: Some(to.vmid), kind: Some("qmcreate".into()), ..TaskFilter::default() };
-        let tasks = site.client.find_tasks(&to.node, &filter).await.map_err(|error| dark(what, &site.name, error))?;
-        for task in tasks.iter().filter(|task| task.is_running()) {
-            // How it ends is seen from the machine.
-            let _ = self.wait(site, &task.upid, deadline, what).await;
-        }
-        self.end_of_copy(site, journal, template, what, deadline).await?;
-        match site.guest_now(&to.node, to.vmid).await {
-            Ok(guest) if is_ours(&guest, journal) => Ok(Some(guest)),
-            Ok(_) => Ok(None),
-            Err(error) if error.is_not_found() || error.is_permission_denied() => Ok(None),
-            Err(error) => Err(dark(what, &site.name, error)),
         }
     }
 
@@ -286,6 +172,7 @@ impl Fleet {
             journal.to.vmid = self.pick_vmid(site, spec, what).await?;
             self.remember(spec, journal);
             self.note(site, key, journal, what).await?;
+            self.take_turn(site, key, journal, spec, what, deadline).await?;
         }
         Err(Failure::new(what)
             .at(format!("cluster {}: {VMID_TRIES} VMIDs in turn were taken by others", site.name))
@@ -447,52 +334,12 @@ impl Fleet {
     }
 }
 
-/// A journal for an operation that begins now.
-pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Place, uuid: String) -> Journal {
-    let op = uuid::Uuid::new_v4().simple().to_string();
-    Journal {
-        op: op[..12].to_owned(),
-        kind,
-        name: spec.name.to_string(),
-        uuid,
-        from,
-        to,
-        request: String::new(),
-        step: Step::Taken,
-        epoch: 0,
-        holder: Holder::me(),
-        at: 0,
-        transfer: None,
-        archive: None,
-        backup: None,
-        cold: false,
-        upid: None,
-        volumes: Vec::new(),
-        restored: false,
-        down_since: None,
-        restore_at: 0,
-        taking_back: false,
-        unwell: None,
-        undo: Undo::default(),
-    }
-}
-
 pub(crate) fn dark(what: &str, cluster: &ClusterName, error: Error) -> Failure {
     Failure::new(what)
         .at(format!("cluster {cluster} can't be asked"))
         .said(error)
         .state("nothing was touched")
         .next("bring the cluster back, and apply again")
-}
-
-fn other_request(what: &str, found: &Journal) -> Failure {
-    Failure::new(what)
-        .at(format!("{}: an interrupted create of this name asked for something else", found.to))
-        .state("that machine exists and was never finished; nothing was touched by this run")
-        .next(format!(
-            "import it (id \"{}/{}\"), or remove it in Proxmox VE and apply again",
-            found.to.cluster, found.to.vmid
-        ))
 }
 
 /// What a create asked for, for telling its continuation from another one.

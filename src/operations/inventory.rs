@@ -68,14 +68,14 @@ impl Site {
     pub(crate) async fn take_facts(&self, age: Duration) -> ClusterFacts {
         let overview = match self.overview(age).await {
             Ok(overview) => overview,
-            Err(error) if error.is_unreachable() => {
-                return ClusterFacts { health: Health::Unreachable(error.to_string()), ..ClusterFacts::default() };
-            }
-            Err(error) => {
-                return ClusterFacts { health: Health::Unknown(error.to_string()), ..ClusterFacts::default() };
-            }
+            Err(error) => return unseen(&error),
         };
-        let structure = self.structure(age, &overview).await;
+        self.facts_of(age, &overview).await
+    }
+
+    /// The facts that an overview shows, with what else is asked of the cluster, that not older than `age`.
+    pub(crate) async fn facts_of(&self, age: Duration, overview: &Overview) -> ClusterFacts {
+        let structure = self.structure(age, overview).await;
         ClusterFacts {
             health: Health::Reachable,
             quorate: structure.quorate,
@@ -83,9 +83,9 @@ impl Site {
             missing_right: structure.missing_right.clone(),
             identity: structure.identity.clone(),
             version: None,
-            nodes: nodes(&overview),
+            nodes: nodes(overview),
             guests: overview.guests().filter_map(guest).collect(),
-            storages: storages(&overview, &structure.definitions),
+            storages: storages(overview, &structure.definitions),
             bridges: structure.bridges.clone(),
             pools: overview.pools.iter().map(|pool| pool.poolid.clone()).collect(),
         }
@@ -129,6 +129,16 @@ impl Site {
         }
         found
     }
+}
+
+/// The facts of a cluster that can't be asked.
+pub(crate) fn unseen(error: &proxmox::Error) -> ClusterFacts {
+    let health = if error.is_unreachable() {
+        Health::Unreachable(error.to_string())
+    } else {
+        Health::Unknown(error.to_string())
+    };
+    ClusterFacts { health, ..ClusterFacts::default() }
 }
 
 /// The first right without which the token doesn't see every guest and node (design §4.6).

@@ -1,9 +1,11 @@
 //! Owns what is written down about an unfinished operation: the comment of its pool (schema.md, operation journal).
 use federation::ClusterName;
 use federation::migration::Step;
+use federation::placement::Request;
 use serde::{Deserialize, Serialize};
 
 use crate::process::Process;
+use crate::spec::VmSpec;
 
 /// A virtual machine's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +94,12 @@ pub struct Journal {
     /// Digest of what a create was asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request: String,
+    /// What a create was asked for: other runs count it while it is not a guest yet (decision 13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wants: Option<Box<Request>>,
+    /// A create that lets others go first: it makes nothing before it claims again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steps_back: bool,
     /// How far it has come.
     pub step: Step,
     /// How often it was taken over.
@@ -203,12 +211,50 @@ impl Journal {
     }
 }
 
+/// A journal for an operation that begins now.
+pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Place, uuid: String) -> Journal {
+    let op = uuid::Uuid::new_v4().simple().to_string();
+    Journal {
+        op: op[..12].to_owned(),
+        kind,
+        name: spec.name.to_string(),
+        uuid,
+        from,
+        to,
+        request: String::new(),
+        wants: None,
+        steps_back: false,
+        step: Step::Taken,
+        epoch: 0,
+        holder: Holder::me(),
+        at: 0,
+        transfer: None,
+        archive: None,
+        backup: None,
+        cold: false,
+        upid: None,
+        volumes: Vec::new(),
+        restored: false,
+        down_since: None,
+        restore_at: 0,
+        taking_back: false,
+        unwell: None,
+        undo: Undo::default(),
+    }
+}
+
 /// Pool that holds operations, a root of its own (design §6).
 pub(crate) const OPERATIONS: &str = "moxxie-moves";
 
 /// Pool of the move of the machine with `uuid`.
 pub fn move_pool(uuid: &str) -> String {
     format!("{OPERATIONS}/move-{uuid}")
+}
+
+/// Whether a pool holds a create; the claim of an epoch, below it, doesn't count again.
+pub(crate) fn is_create_pool(pool: &str) -> bool {
+    let name = pool.strip_prefix(OPERATIONS).and_then(|rest| rest.strip_prefix("/create-"));
+    name.is_some_and(|name| !name.contains('/'))
 }
 
 /// Pool of the create of a machine called `name` in `pool` (decision 2).
@@ -233,6 +279,10 @@ pub(crate) mod tests {
             from: Some(place("a")),
             to: place("b"),
             request: String::new(),
+            wants: None,
+            steps_back: false,
+            wants: None,
+            steps_back: false,
             step,
             epoch: 0,
             holder: Holder::me(),

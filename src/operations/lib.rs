@@ -10,6 +10,7 @@
 
 mod audit;
 mod births;
+mod claims;
 mod clone;
 pub mod connections;
 mod create;
@@ -24,6 +25,7 @@ mod ha;
 mod identity;
 mod inventory;
 mod journal;
+mod made;
 pub mod moves;
 mod notes;
 mod operation;
@@ -33,6 +35,7 @@ mod relocate;
 mod resolve;
 pub mod restart;
 mod rights;
+mod room;
 mod site;
 mod spec;
 mod status;

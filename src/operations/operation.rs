@@ -30,6 +30,8 @@ impl Fleet {
                 .state("nothing was touched")
                 .next("the token needs Pool.Allocate on /pool/moxxie-moves")
         };
+        // From its first line on it says when it was written, or everybody takes its holder for long gone.
+        let journal = &Journal { at: site.now(), ..journal.clone() };
         for _ in 0..2 {
             let error = match site.client.create_pool(pool, Some(&journal.write())).await {
                 Ok(()) => {
@@ -110,14 +112,23 @@ impl Fleet {
         Ok(journal)
     }
 
+    /// Whether the holder is gone: known to be dead, or silent for longer than the lease.
+    pub(crate) fn is_abandoned(&self, site: &Site, found: &Journal) -> bool {
+        found.holder.process.is_known_dead() || site.now() - found.at >= self.lease_seconds()
+    }
+
+    /// `operation_lease` in seconds.
+    pub(crate) fn lease_seconds(&self) -> i64 {
+        i64::try_from(self.settings().lease.as_secs_ceil()).unwrap_or(i64::MAX)
+    }
+
     /// Refuses where the holder may be alive, naming it.
     fn refuse_living(&self, site: &Site, found: &Journal, what: &str) -> Result<(), Failure> {
-        let silent_for = site.now() - found.at;
-        let lease = i64::try_from(self.settings().lease.as_secs_ceil()).unwrap_or(i64::MAX);
-        let gone = found.holder.process.is_known_dead() || found.holder == Holder::me();
-        if gone || silent_for >= lease {
+        if found.holder == Holder::me() || self.is_abandoned(site, found) {
             return Ok(());
         }
+        let silent_for = site.now() - found.at;
+        let lease = self.lease_seconds();
         let until = crate::guest::rfc3339(found.at + lease);
         Err(Failure::new(what)
             .at(format!("{} is under way: {} (operation {})", found.in_words(), found.holder.run, found.op))

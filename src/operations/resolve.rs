@@ -1,4 +1,6 @@
 //! Owns what is settled on a cluster before something is made there: its pool, what federation names are, VMID and node.
+use std::collections::BTreeSet;
+
 use federation::ClusterName;
 use federation::placement::ClusterFacts;
 use proxmox::Error;
@@ -89,8 +91,10 @@ impl Fleet {
             return self.free_everywhere(site).await.map_err(refuse);
         };
         let overview = site.fresh().await.map_err(refuse)?;
+        let claimed: BTreeSet<u32> = overview.operations().values().map(|journal| journal.to.vmid).collect();
         for vmid in range.first..=range.last {
-            if overview.guest(vmid).is_none() && site.client.next_id(Some(vmid)).await.is_ok() {
+            let free = overview.guest(vmid).is_none() && !claimed.contains(&vmid);
+            if free && site.client.next_id(Some(vmid)).await.is_ok() {
                 return Ok(vmid);
             }
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use federation::block::{self, BlockError, Envelope};
 use federation::model::{Enrolment, Record, Sight};
+use federation::placement::GuestFacts;
 use federation::{ClusterName, PoolName};
 use proxmox::{Client, Permissions, Pool, Resource};
 use serde::Serialize;
@@ -22,6 +23,10 @@ pub struct Site {
     /// Its client.
     pub client: Client,
     overview: Mutex<Option<Looked>>,
+    /// The last overview that [`Site::overview_since`] took, and when it began.
+    survey: Mutex<Option<(Instant, Arc<Overview>)>>,
+    /// Guests that were made a moment ago, by VMID: the overview shows them without name and sizes for some seconds.
+    pub(crate) newborn: Mutex<BTreeMap<u32, GuestFacts>>,
     pub(crate) structure: Mutex<Option<(Instant, Arc<Structure>)>>,
     permissions: OnceCell<Option<Permissions>>,
     identity: OnceCell<String>,
@@ -56,6 +61,8 @@ impl Site {
             name,
             client,
             overview: Mutex::new(None),
+            survey: Mutex::new(None),
+            newborn: Mutex::new(BTreeMap::new()),
             structure: Mutex::new(None),
             permissions: OnceCell::new(),
             identity: OnceCell::new(),
@@ -97,6 +104,30 @@ impl Site {
         self.overview(Duration::ZERO).await
     }
 
+    /// An overview that was begun after `since`, its pools read before its guests: an operation whose pool is gone has made what
+    /// it makes, and that is a guest then. Those who wait for one at the same time share it.
+    ///
+    /// # Errors
+    /// As [`Site::overview`].
+    pub(crate) async fn overview_since(&self, since: Instant) -> proxmox::Result<Arc<Overview>> {
+        let mut last = self.survey.lock().await;
+        if let Some((begun, overview)) = last.as_ref()
+            && *begun > since
+        {
+            return Ok(overview.clone());
+        }
+        let known = self.overview.lock().await.as_ref().map(|looked| looked.found.clone());
+        if let Some(Err(error)) = known.filter(|found| found.as_ref().is_err_and(proxmox::Error::is_unreachable)) {
+            return Err(error);
+        }
+        let begun = Instant::now();
+        let pools = self.client.pools().await?;
+        let overview = Arc::new(self.put_together(self.client.cluster_resources(None).await?, pools));
+        *last = Some((begun, overview.clone()));
+        *self.overview.lock().await = Some(Looked { at: Instant::now(), found: Ok(overview.clone()) });
+        Ok(overview)
+    }
+
     /// Drops the overview: this process changed something there.
     pub(crate) async fn changed(&self) {
         *self.overview.lock().await = None;
@@ -104,9 +135,13 @@ impl Site {
 
     async fn look(&self) -> proxmox::Result<Overview> {
         let (resources, pools) = tokio::try_join!(self.client.cluster_resources(None), self.client.pools())?;
+        Ok(self.put_together(resources, pools))
+    }
+
+    fn put_together(&self, resources: Vec<Resource>, pools: Vec<Pool>) -> Overview {
         let records = pools.iter().filter_map(record).collect();
         let enrolment = pools.iter().find(|pool| pool.poolid == ENROLMENT).map_or(Sight::Absent, enrolment);
-        Ok(Overview { resources, pools, records, enrolment, now: self.now() })
+        Overview { resources, pools, records, enrolment, now: self.now() }
     }
 
     /// What the token may do, asked once; `None` where the cluster doesn't say.

@@ -22,6 +22,8 @@ impl Fleet {
             // A dark cluster's guests can't be avoided; a move there finds out.
             if let Ok(overview) = other.overview(self.settings().fact_age.into()).await {
                 taken.extend(overview.guests().filter_map(|guest| guest.vmid));
+                // What others are about to make.
+                taken.extend(overview.operations().values().map(|journal| journal.to.vmid));
             }
         }
         let mut vmid = first;

@@ -8,6 +8,7 @@ mod admission;
 mod all;
 mod capacity;
 mod choose;
+mod claim;
 mod decision;
 mod improve;
 mod inventory;
@@ -21,6 +22,7 @@ mod strategy;
 
 pub use all::choose_all;
 pub use choose::choose;
+pub use claim::{Claim, Turn, VmidScope, turn};
 pub use decision::{Candidate, Decision, Explanation, Factor, Refusal};
 pub use inventory::{ClusterFacts, GuestFacts, Health, Inventory, NodeFacts, StorageFacts};
 pub use moves::{Cause, Due, Proposal, Settled, Verdict, due, left_behind, settle};

@@ -45,12 +45,12 @@ pub use plan::{Checked, Mapping, MigrationPlan};
 pub use preflight::Finding;
 use preflight::Preflight;
 
-use crate::create::{Outcome, dark, new_journal};
+use crate::create::{Outcome, dark};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::identity::Found;
-use crate::journal::{Journal, Kind, Place, Undo, move_pool};
+use crate::journal::{Journal, Kind, Place, Undo, move_pool, new_journal};
 use crate::notes;
 use crate::operation::Taken;
 use crate::resolve::pick_node;
@@ -260,6 +260,14 @@ impl Fleet {
         if let Taken::Over(_) = self.take(&from_site, &pool, &journal, what).await? {
             // Somebody began and died since we looked: what it did is taken back by the next apply, which sees it.
             return Err(Failure::stale(what, "another run began to move it and died"));
+        }
+        if let Err(failure) = self.fits_beside_others(request, target, &journal.op, what).await {
+            let undone = self.give_back(&from_site, &pool, journal.epoch).await;
+            return Err(if undone.is_ok() {
+                failure
+            } else {
+                failure.state("nothing was touched; the move is not closed")
+            });
         }
         let mut warnings = passed.warnings;
         let mut moving = Move {

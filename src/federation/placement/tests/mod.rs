@@ -1,6 +1,7 @@
 //! Placement held to the design: tables for what is decided, properties for what always holds.
 
 mod cases;
+mod claims;
 mod goldens;
 mod letter;
 mod moves;
