@@ -281,8 +281,6 @@ pub(crate) mod tests {
             request: String::new(),
             wants: None,
             steps_back: false,
-            wants: None,
-            steps_back: false,
             step,
             epoch: 0,
             holder: Holder::me(),
