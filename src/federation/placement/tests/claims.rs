@@ -89,7 +89,7 @@ impl Create {
 fn create(salt: u64, n: usize, run: usize, name: String, on: &str, gib: u64) -> Create {
     let request = Request { memory: Bytes::from_gib(gib), ..vm(&name) };
     let id = format!("{:x}", super::super::sequence::hash(&[&salt.to_string(), &n.to_string()]));
-    let vmid = if salt % 2 == 0 { 100 } else { 100 + u32::try_from(n).unwrap() };
+    let vmid = if salt.is_multiple_of(2) { 100 } else { 100 + u32::try_from(n).unwrap() };
     let mine = Claim { id, cluster: cluster(on), vmid, request, same_run: true, steps_back: false };
     Create { mine, run, next: Next::Publish }
 }
