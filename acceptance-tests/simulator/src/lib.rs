@@ -36,6 +36,7 @@ mod state;
 mod storage;
 mod table;
 mod tasks;
+mod texts;
 mod tls;
 mod util;
 mod world;
