@@ -7,6 +7,8 @@ mod dark;
 mod drift;
 #[path = "contract/identity.rs"]
 mod identity;
+#[path = "contract/leaving.rs"]
+mod leaving;
 #[path = "contract/pinning.rs"]
 mod pinning;
 #[path = "contract/pools.rs"]

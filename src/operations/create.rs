@@ -139,7 +139,8 @@ impl Fleet {
         deadline: Instant,
     ) -> Result<(), Failure> {
         for _ in 0..VMID_TRIES {
-            let mark = Mark { op: Some(journal.op.clone()), ..Mark::default() };
+            let managed = spec.pool.is_none().then(|| journal.uuid.clone());
+            let mark = Mark { op: Some(journal.op.clone()), managed, ..Mark::default() };
             let notes = notes::join(spec.description.as_deref().unwrap_or_default(), &mark)
                 .map_err(|error| Failure::new(what).at(error.to_string()).next("shorten `description`"))?;
             let error = match self.ask_for(site, journal, spec, origin, &notes).await {

@@ -6,6 +6,7 @@ use proxmox::{Boot, DiskSpec, NicSpec, Params, PropertyString, Smbios1};
 
 use crate::failure::Failure;
 use crate::guest::Guest;
+use crate::notes::{Mark, MarkFound};
 use crate::parameters::{EFI_SLOT, OVMF, cloud_init_drive, cloud_init_slot, efi_disk, join_tags};
 use crate::spec::{AddressWish, CloudInitWish, DiskWish, NicPlace, NicWish, Resolved, VmSpec};
 
@@ -102,15 +103,26 @@ impl Difference<'_> {
                 (false, false) => change.set("tags", join_tags(tags)),
             }
         }
-        if let Some(description) = &new.description
-            && *description != self.guest.description
-        {
-            let notes = crate::notes::join(description, &self.guest.mark).map_err(|error| {
+        let text = new.description.as_ref().unwrap_or(&self.guest.description);
+        let mark = self.mark();
+        if *text != self.guest.description || mark != self.guest.mark {
+            let notes = crate::notes::join(text, &mark).map_err(|error| {
                 Failure::new(what).at(format!("{}: {error}", self.guest.place)).next("shorten `description`")
             })?;
             change.set("description", notes);
         }
         Ok(())
+    }
+
+    /// Its mark: a machine in no pool says itself that it is managed, also one that was imported or left its pool.
+    fn mark(&self) -> Mark {
+        let mut mark = self.guest.mark.clone();
+        let uuid = self.uuid.unwrap_or(&self.guest.uuid);
+        let broken = matches!(self.guest.mark_found, MarkFound::Broken(_));
+        if self.new.pool.is_none() && !broken && !mark.is_of(Some(uuid)) {
+            mark.managed = Some(uuid.to_owned());
+        }
+        mark
     }
 
     fn devices(&self, change: &mut Change, what: &str) -> Result<(), Failure> {

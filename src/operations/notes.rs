@@ -25,6 +25,10 @@ pub struct Mark {
     /// Where its last move brought it from: what a state that the move's end did not reach still says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Origin>,
+    /// UUID of the managed machine that these notes were written for, where nothing else on the cluster says that it is: it was in
+    /// no pool then. In a copy made by hand it is another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<String>,
     /// Archives of this machine's moves that are kept for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archives: Vec<Kept>,
@@ -83,6 +87,12 @@ impl Mark {
     pub fn list_copy(&mut self, copy: Copy) {
         self.copies.retain(|known| (&known.cluster, known.vmid) != (&copy.cluster, copy.vmid));
         self.copies.push(copy);
+    }
+
+    /// Whether it says that the guest with this UUID is managed.
+    pub fn is_of(&self, uuid: Option<&str>) -> bool {
+        let managed = self.managed.as_deref();
+        managed.is_some_and(|managed| uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(managed)))
     }
 
     /// Whether it says nothing.
@@ -179,6 +189,17 @@ mod tests {
         let block = federation::block::read_notes(&notes).block.expect("the format of schema.md");
         assert_eq!(block.value["op"], "7f3a");
         assert!(notes.contains("<!-- moxxie v1 {") && notes.ends_with(" -->"), "{notes}");
+    }
+
+    #[test]
+    fn a_mark_is_of_the_machine_whose_uuid_it_holds() {
+        let uuid = "0a1b2c3d-0000-4000-8000-000000000001";
+        let mark = Mark { managed: Some(uuid.into()), ..Mark::default() };
+        let read = split(&joined("text", &mark)).mark;
+        assert!(read.is_of(Some(&uuid.to_uppercase())));
+        assert!(!read.is_of(Some("0a1b2c3d-0000-4000-8000-000000000002")) && !read.is_of(None));
+        assert!(!Mark::default().is_of(None));
+        assert_eq!(read.without_operation().managed.as_deref(), Some(uuid));
     }
 
     #[test]

@@ -96,6 +96,11 @@ impl Site {
         self.overview(Duration::MAX).await
     }
 
+    /// Why it is dark, if this process can't reach it.
+    pub async fn dark(&self) -> Option<String> {
+        self.glance().await.err().filter(proxmox::Error::is_unreachable).map(|error| error.to_string())
+    }
+
     /// The overview as it is now.
     ///
     /// # Errors

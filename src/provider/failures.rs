@@ -1,4 +1,5 @@
 //! Owns turning what operations and the layers of rules say into diagnostics.
+use federation::ClusterName;
 use federation::model::Difference;
 use operations::Failure;
 use protocol::Diagnostics;
@@ -19,6 +20,25 @@ pub(crate) fn warn(failure: &Failure, diags: &mut Diagnostics) {
 /// error would be in the way of that.
 pub(crate) fn not_refreshed(failure: &Failure, ready: &Ready, diags: &mut Diagnostics) {
     if ready.parent.destroys() { warn(failure, diags) } else { report(failure, diags) }
+}
+
+/// Whether a cluster is out of reach for this process. One warning for each says everything that this stops, whatever of it is
+/// read: a hundred machines and pools have nothing to add.
+pub(crate) async fn is_dark(cluster: &ClusterName, ready: &Ready, diags: &mut Diagnostics) -> bool {
+    let Some(site) = ready.fleet.site(cluster.as_str()) else { return false };
+    let Some(why) = site.dark().await else { return false };
+    // In reattach mode one process serves many runs, and each is to be told.
+    if ready.told.once(format!("dark {cluster}")) || ready.decisions.is_none() {
+        diags.warning(
+            format!("Cluster {cluster} does not answer"),
+            format!(
+                "{why}\nIts machines, its pools and its own record are not refreshed: they stay in state as they were. Nothing new \
+                 is placed there, nothing moves off it or to it, and what is on it can't be changed or destroyed until it answers. \
+                 The other clusters go on. It is not asked again in this run."
+            ),
+        );
+    }
+    true
 }
 
 /// Says where the federation file contradicts a record: it weakens nothing, but somebody should know (design §3).

@@ -30,7 +30,8 @@ pub(crate) struct Proposal {
 pub(crate) struct Told(Mutex<BTreeSet<String>>);
 
 impl Told {
-    fn once(&self, what: String) -> bool {
+    /// Whether it is said for the first time.
+    pub(crate) fn once(&self, what: String) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what)
     }
 }

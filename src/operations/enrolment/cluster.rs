@@ -264,14 +264,6 @@ impl Fleet {
         Ok(ClusterWritten { revision, datacenter: turn.held, warnings })
     }
 
-    /// What keeps a cluster from leaving the federation: operations, pools of ours and what is in them.
-    pub async fn holds_cluster(&self, name: &ClusterName) -> Result<Vec<String>, Failure> {
-        let what = format!("Unable to take cluster {name} out of the federation");
-        let Some(site) = self.site(name.as_str()) else { return Ok(Vec::new()) };
-        let overview = self.fresh(&what, site).await?;
-        Ok(holds(site, &overview))
-    }
-
     /// Guests on a cluster, of any kind, as far as the token sees; `None` where it doesn't answer.
     pub async fn guests_on(&self, name: &ClusterName) -> Option<usize> {
         Some(self.site(name.as_str())?.glance().await.ok()?.guests().count())
@@ -325,11 +317,12 @@ impl Fleet {
             Ok(_) => {}
             Err(failure) => return Err(failure),
         }
-        let inside = holds(site, &overview);
+        let inside = self.holds(&what, site, &overview).await?;
         if !inside.is_empty() {
             return Err(untouched(&what, format!("it is in use: {}", inside.join(", "))).next(
                 "drain it first (draining = true), and take it out of the pools' `clusters`; refer to it as \
-                 moxxie_cluster.<label>.name, so that the order is known",
+                 moxxie_cluster.<label>.name, so that the order is known. A machine that no state knows any more stops \
+                 holding it when the last line of its notes (<!-- moxxie … -->) is taken out",
             ));
         }
         site.need_right(&what, "/pool/moxxie", "Pool.Allocate").await?;
@@ -397,22 +390,6 @@ fn current<T>(what: &str, name: &ClusterName, known: Option<&Revision>, found: &
     }
     let changed = format!("{} wrote revision {} of it, the plan was made from {}", found.by, found.rev, known.rev);
     Err(Failure::stale(what, changed))
-}
-
-/// What keeps a cluster from leaving.
-fn holds(site: &Site, overview: &Overview) -> Vec<String> {
-    let mut inside: Vec<String> = Vec::new();
-    let below = |pool: &&str| pool.strip_prefix(OPERATIONS).is_some_and(|rest| rest.starts_with('/'));
-    for pool in overview.pools.iter().map(|pool| pool.poolid.as_str()).filter(below) {
-        let what = overview.operation(pool).map(|journal| journal.in_words());
-        inside.push(format!("operation {pool} ({})", what.unwrap_or_else(|| "its journal can't be read".into())));
-    }
-    for name in overview.records.keys() {
-        let guests = super::guests(site, overview, name);
-        let some = if guests.is_empty() { String::new() } else { format!(" with {}", guests.join(", ")) };
-        inside.push(format!("resource pool {name}{some}"));
-    }
-    inside
 }
 
 impl Site {

@@ -3,6 +3,7 @@
 mod cluster;
 mod copies;
 mod datacenter;
+mod holds;
 mod remove;
 mod write;
 

@@ -6,7 +6,7 @@ use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::kept::Kept;
 use super::model;
-use crate::failures::{contradiction, not_refreshed, report};
+use crate::failures::{contradiction, is_dark, not_refreshed, report};
 use crate::placing::Ready;
 
 /// Refreshes a cluster. What can't be seen stays as it was, with a warning; a record that is lost shows as a missing `id`.
@@ -42,6 +42,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
             lost(&name, "has a damaged record", &format!("the block in the comment of its pool moxxie: {why}"), diags);
             ReadResponse { new_state: model::lost(&req.current_state), private: req.private }
         }
+        Ok(ClusterFound::Unsure(_)) if is_dark(&name, ready, diags).await => as_it_was,
         Ok(ClusterFound::Unsure(why)) => {
             diags.warning(format!("Cluster {name} is not refreshed"), format!("{name}: {why}"));
             as_it_was

@@ -6,7 +6,7 @@ use operations::{PoolCopies, PoolFound};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::{apply::private, model};
-use crate::failures::{not_refreshed, report};
+use crate::failures::{is_dark, not_refreshed, report};
 use crate::placing::Ready;
 
 /// Refreshes a pool: the newest record counts, and a cluster without it is not in `clusters`.
@@ -22,7 +22,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     };
     match ready.fleet.find_pool(&name, &model::clusters(&req.current_state)).await {
         Ok(PoolFound::Recorded(copies)) => {
-            incomplete(&name, &copies, diags);
+            incomplete(&name, &copies, ready, diags).await;
             let state = model::state(&name, &copies.pool, &copies.complete, &req.current_state);
             ReadResponse { new_state: state, private: private(&copies.revision) }
         }
@@ -36,6 +36,14 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
         }
         Ok(PoolFound::Gone) => ReadResponse { new_state: Value::Null, private: Vec::new() },
         Ok(PoolFound::Unsure(why)) => {
+            let members = model::clusters(&req.current_state);
+            let mut dark = 0;
+            for cluster in &members {
+                dark += usize::from(is_dark(cluster, ready, diags).await);
+            }
+            if dark > 0 && dark == members.len() {
+                return as_it_was;
+            }
             diags.warning(format!("Resource pool {name} is not refreshed"), why);
             as_it_was
         }
@@ -46,7 +54,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     }
 }
 
-fn incomplete(name: &PoolName, copies: &PoolCopies, diags: &mut Diagnostics) {
+async fn incomplete(name: &PoolName, copies: &PoolCopies, ready: &Ready, diags: &mut Diagnostics) {
     for (cluster, why) in &copies.faults {
         diags.warning(
             format!("Resource pool {name} is not complete on {cluster}"),
@@ -54,6 +62,9 @@ fn incomplete(name: &PoolName, copies: &PoolCopies, diags: &mut Diagnostics) {
         );
     }
     for (cluster, why) in &copies.dark {
+        if is_dark(cluster, ready, diags).await {
+            continue;
+        }
         // The same summary for every pool of a cluster, so that core groups them.
         diags.warning(format!("Pools of cluster {cluster} are not refreshed"), format!("{name}: {why}"));
     }

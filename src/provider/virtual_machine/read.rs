@@ -7,7 +7,7 @@ use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 use super::apply::record;
 use super::restart;
 use super::state::{restart_due, state};
-use crate::failures::report;
+use crate::failures::{is_dark, report};
 use crate::placing::Ready;
 use crate::private::Private;
 use crate::proposals::proposal;
@@ -43,6 +43,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
             refreshed(ready, &guest, &req, diags).await
         }
         Found::Gone => ReadResponse { new_state: Value::Null, private: Vec::new() },
+        Found::Unsure(_) if is_dark(&record.cluster, ready, diags).await => as_it_was,
         Found::Unsure(why) => {
             // The same summary for every machine of a cluster, so that core groups them.
             diags

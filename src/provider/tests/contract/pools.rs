@@ -179,7 +179,7 @@ async fn a_dark_member_is_a_warning_and_the_next_plan_completes_it() {
     assert_eq!(members(&done.state), BOTH, "what was planned");
     let dark = core(block.clone()).await;
     let (kept, said) = read(&dark, &done.state).await;
-    assert!(says(&said, "databarn-dr are not refreshed"), "{said:?}");
+    assert!(says(&said, "Cluster databarn-dr does not answer"), "{said:?}");
     assert_eq!(kept, done.state);
     let refused = apply(&dark, &kept, &Value::Null).await;
     assert!(says(&refused.diagnostics, "nothing was touched"), "whether it holds machines can't be told");
