@@ -4,6 +4,7 @@ mod support;
 use std::path::Path;
 
 use harness::{Cli, Killed, Run, SimulatedWorld, Workspace, clis};
+use simulator::{Options, World};
 use support::PROVIDER;
 
 const MAIN: &str = r#"
@@ -19,10 +20,29 @@ resource "moxxie_virtual_machine" "api" {
 }
 "#;
 
+/// How the second disk is configured.
+const SECOND: &str = "scsi1 = { size = \"4GB\", storage = \"fast\" }";
+
+/// The three sites, and a storage on the first that keeps images as files.
+fn with_files() -> SimulatedWorld {
+    let world = include_str!("../simulator/worlds/three-sites.yaml");
+    let block = "      local-lvm: { type: lvmthin, content: [images], capacity: 4TiB, rate: 800 }\n";
+    assert!(world.contains(block), "the world has changed");
+    let files =
+        "      images: { type: nfs, content: [images], capacity: 4TiB, server: 10.200.0.6, export: /srv/images }\n";
+    let right = "      - { path: /storage/local-lvm, role: PVEDatastoreUser }\n";
+    let world = world.replacen(block, &format!("{block}{files}"), 1);
+    let world = world.replace(right, &format!("{right}{}", right.replace("local-lvm", "images")));
+    let world = World::from_yaml(&world).expect("the world");
+    SimulatedWorld::start(world, Options::default())
+}
+
 fn workspace(world: &SimulatedWorld, cli: &Cli, lines: &str) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), "app");
-    let yaml = support::yaml().replace("fast: ceph-pool", "fast: ceph-pool, slow: local-lvm");
-    assert!(yaml.contains("slow: local-lvm"), "the file has changed");
+    let yaml = support::yaml()
+        .replace("fast: ceph-pool", "fast: ceph-pool, slow: local-lvm, files: images")
+        .replace("fast: zfs-pool", "fast: zfs-pool, files: zfs-pool");
+    assert!(yaml.contains("slow: local-lvm") && yaml.contains("files: zfs-pool"), "the file has changed");
     workspace.write("multi-site.yaml", yaml).write_main(&MAIN.replace("// more", lines));
     workspace
 }
@@ -198,19 +218,15 @@ fn volumes(world: &SimulatedWorld) -> Vec<String> {
     all.filter(|volid| volid.contains("disk")).collect()
 }
 
-#[test]
-fn a_disk_whose_move_is_killed_is_in_one_place_after_the_next_apply() {
+/// Kills the apply of a change of the second disk at each of its calls: after the next apply the disk is where it shall be, once.
+#[track_caller]
+fn survives_kills(change: impl Fn(&Workspace), arrived: &str, is_there: impl Fn(&str) -> bool) {
     let clis = clis();
-    let slow = |workspace: &Workspace| {
-        let (from, to) =
-            ("scsi1 = { size = \"4GB\", storage = \"fast\" }", "scsi1 = { size = \"4GB\", storage = \"slow\" }");
-        workspace.edit("main.tf", from, to);
-    };
     let calls = {
-        let world = SimulatedWorld::three_sites();
+        let world = with_files();
         let workspace = workspace(&world, &clis[0], "");
         workspace.apply().expect(0);
-        slow(&workspace);
+        change(&workspace);
         world.clear_requests();
         workspace.apply().expect(0);
         let all = world.requests();
@@ -220,23 +236,100 @@ fn a_disk_whose_move_is_killed_is_in_one_place_after_the_next_apply() {
     let mut killed = 0;
     for (call, executed) in calls.flat_map(|call| [(call, true), (call, false)]) {
         let cli = &clis[usize::try_from(call).unwrap_or(0) % clis.len()];
-        let world = SimulatedWorld::three_sites();
+        let world = with_files();
         let workspace = workspace(&world, cli, "");
         workspace.apply().expect(0);
-        slow(&workspace);
-        let at = workspace.killed_at(&world, &["apply", "-input=false", "-auto-approve"], call, executed, || {});
+        change(&workspace);
+        let at = workspace.killed_at(&world, &APPLY, call, executed, || {});
         let Killed::At(hit) = at else { continue };
         killed += 1;
         let at = format!("killed at {} {}, executed: {executed}", hit.call.method, hit.call.path);
         assert_eq!(sound(workspace.apply()).code, 0, "{at}: {}", workspace.apply().text());
         sound(workspace.plan()).expect(0);
         let now = config(&world, "worldstream-prod");
-        assert!(now["scsi1"].starts_with("local-lvm:"), "{at}: {now:?}");
+        assert!(is_there(&now["scsi1"]), "{at}: {now:?} is not {arrived}");
         assert_eq!(volumes(&world).len(), 2, "{at}: {:?}", volumes(&world));
         workspace.destroy().expect(0);
         world.assert_clean();
     }
     assert!(killed >= 4, "{killed} kills");
+}
+
+#[test]
+fn a_disk_whose_move_is_killed_is_in_one_place_after_the_next_apply() {
+    let change = |workspace: &Workspace| {
+        workspace.edit("main.tf", SECOND, &SECOND.replace("fast", "slow"));
+    };
+    survives_kills(change, "on the other storage", |disk| disk.starts_with("local-lvm:"));
+}
+
+#[test]
+fn a_disk_whose_conversion_is_killed_is_in_one_place_after_the_next_apply() {
+    let change = |workspace: &Workspace| {
+        // On files first, by an apply of its own.
+        if !workspace.state().is_empty() && !workspace.root().join("files").exists() {
+            workspace.write("files", "");
+            workspace.edit("main.tf", SECOND, &SECOND.replace("\"fast\"", "\"files\""));
+            workspace.apply().expect(0);
+        }
+        workspace.edit("main.tf", "storage = \"files\"", "storage = \"files\", format = \"qcow2\"");
+    };
+    survives_kills(change, "qcow2", |disk| disk.starts_with("images:") && disk.contains(".qcow2"));
+}
+
+#[test]
+fn a_disks_format_changes_in_place_where_its_storage_has_a_choice() {
+    for cli in clis() {
+        let world = with_files();
+        let workspace = workspace(&world, &cli, "");
+        workspace.edit("main.tf", SECOND, &SECOND.replace("\"fast\"", "\"files\", format = \"raw\""));
+        workspace.apply().expect(0);
+        sound(workspace.plan()).expect(0);
+        let uuid = world.vm("worldstream-prod", "api").uuid.expect("a UUID");
+        let before = config(&world, "worldstream-prod");
+        assert!(before["scsi1"].starts_with("images:") && before["scsi1"].contains(".raw"), "{before:?}");
+        let written = world.newest_written(&uuid);
+        workspace.edit("main.tf", "\"raw\"", "\"qcow2\"");
+        sound(workspace.plan()).expect(2).says("0 to add, 1 to change, 0 to destroy");
+        sound(workspace.apply()).expect(0);
+        let after = config(&world, "worldstream-prod");
+        assert_eq!(after["scsi0"], before["scsi0"]);
+        assert!(after["scsi1"].starts_with("images:") && after["scsi1"].contains(".qcow2"), "{after:?}");
+        assert!(!after.keys().any(|key| key.starts_with("unused")), "{after:?}");
+        assert!(world.newest_held(&uuid) >= written && world.vm("worldstream-prod", "api").running);
+        assert_eq!(volumes(&world).len(), 2, "{:?}", volumes(&world));
+        sound(workspace.plan()).expect(0);
+        // Converted by hand: a difference, and put right.
+        let vmid = world.vm("worldstream-prod", "api").vmid;
+        world.cluster("worldstream-prod").convert(vmid, "scsi1", "vmdk").expect("a conversion");
+        drop(sound(workspace.plan()).expect(2).says("vmdk"));
+        sound(workspace.apply()).expect(0);
+        assert!(config(&world, "worldstream-prod")["scsi1"].contains(".qcow2"));
+        // Where images are no files there is nothing to choose.
+        workspace.edit("main.tf", "\"8GB\", storage = \"fast\"", "\"8GB\", storage = \"fast\", format = \"qcow2\"");
+        drop(
+            sound(workspace.plan()).expect(1).says("A disk can't be qcow2 on its storage").says("scsi0 is ceph-pool:"),
+        );
+        workspace.edit("main.tf", "\"fast\", format = \"qcow2\"", "\"fast\"");
+        // A move to where there is no choice, and back: raw there, and converted again here. A move takes one storage.
+        workspace.edit("main.tf", "\"8GB\", storage = \"fast\"", "\"8GB\", storage = \"files\"");
+        sound(workspace.apply()).expect(0);
+        workspace.edit("main.tf", "worldstream-prod", "databarn-dr");
+        sound(workspace.apply()).expect(0);
+        assert!(config(&world, "databarn-dr")["scsi1"].starts_with("zfs-pool:"));
+        sound(workspace.plan()).expect(0);
+        workspace.edit("main.tf", "databarn-dr", "worldstream-prod");
+        sound(workspace.apply()).expect(0);
+        let back = config(&world, "worldstream-prod");
+        assert!(back["scsi1"].starts_with("images:") && back["scsi1"].contains(".qcow2"), "{back:?}");
+        sound(workspace.plan()).expect(0);
+        // To another storage of the cluster that has no choice: it is said.
+        workspace.edit("main.tf", "\"files\", format", "\"slow\", format");
+        drop(sound(workspace.apply()).expect(0).says("local-lvm keeps no qcow2 images"));
+        sound(workspace.plan()).expect(0);
+        workspace.destroy().expect(0);
+        world.assert_clean();
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use federation::{Bytes, Slot};
 use proxmox::{DiskSpec, Params, TaskFilter, VmConfig};
 
 use crate::create::dark;
+use crate::disks::DiskMove;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::Guest;
@@ -142,9 +143,17 @@ impl Fleet {
     ) -> Result<(), Failure> {
         let to = &journal.to;
         self.configure(site, to, (None, spec), on, Some(&journal.uuid), what).await?;
-        let configured: Vec<(Slot, String)> =
-            on.storages.iter().map(|(slot, storage)| (*slot, storage.clone())).collect();
-        self.move_disks(site, to, &configured, what, deadline).await?;
+        let configured: Vec<DiskMove> = spec
+            .disks
+            .iter()
+            .map(|(slot, wish)| DiskMove {
+                slot: *slot,
+                storage: on.storages.get(slot).cloned(),
+                format: wish.format.clone(),
+            })
+            .collect();
+        // A format that can't be had is said by Proxmox VE for a new disk, and by the next plan for a copied one.
+        let _ = self.move_disks(site, to, &configured, what, deadline).await?;
         let sizes: Vec<(Slot, Bytes)> = spec.disks.iter().map(|(slot, disk)| (*slot, disk.size)).collect();
         self.grow(site, to, &sizes, what, deadline).await
     }

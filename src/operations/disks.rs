@@ -1,14 +1,15 @@
-//! Owns what happens to a machine's volumes where it is: they grow, and they move to another storage of the cluster.
+//! Owns what happens to a machine's volumes where it is: they grow, and they move to another storage of the cluster or
+//! into another format.
 use std::time::Instant;
 
 use federation::{Bytes, Slot};
-use proxmox::{DiskSpec, Error, TaskFilter};
+use proxmox::{DiskSpec, Error, TaskFilter, VmConfig};
 
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::journal::Place;
 use crate::site::Site;
-use crate::spec::{Resolved, VmSpec};
+use crate::spec::{DiskWish, Resolved, VmSpec};
 
 /// The disks that the user wants larger than they were.
 pub(crate) fn to_grow(old: &VmSpec, new: &VmSpec) -> Vec<(Slot, Bytes)> {
@@ -16,13 +17,48 @@ pub(crate) fn to_grow(old: &VmSpec, new: &VmSpec) -> Vec<(Slot, Bytes)> {
     new.disks.iter().filter(|(slot, wish)| grown(slot, wish.size)).map(|(slot, wish)| (*slot, wish.size)).collect()
 }
 
-/// The disks that the user wants on another storage than they were.
-pub(crate) fn to_move(old: &VmSpec, new: &VmSpec, on: &Resolved) -> Vec<(Slot, String)> {
-    let elsewhere = |slot: &Slot, storage: &Option<String>| {
-        old.disks.get(slot).is_some_and(|had| had.storage != *storage && storage.is_some())
+/// Where a disk shall be, and as what.
+pub(crate) struct DiskMove {
+    pub(crate) slot: Slot,
+    /// `None`: where it is.
+    pub(crate) storage: Option<String>,
+    /// `None`: the format it has, or the storage's own.
+    pub(crate) format: Option<String>,
+}
+
+impl DiskMove {
+    /// Where it shall be, `is` being where it is.
+    fn storage<'a>(&'a self, is: &'a DiskSpec) -> &'a str {
+        self.storage.as_deref().or(is.storage()).unwrap_or_default()
+    }
+
+    /// Whether it is there already. Where images are no files they have no format, which is as good as any.
+    fn is_done(&self, is: &DiskSpec) -> bool {
+        let same_format = self.format.as_deref().zip(is.format()).is_none_or(|(wanted, is)| wanted == is);
+        Some(self.storage(is)) == is.storage() && same_format
+    }
+
+    /// What is missing still once it is moved: the storage has no such format.
+    fn remark(&self, is: &DiskSpec) -> Option<String> {
+        let wanted = self.format.as_deref().filter(|format| *format != "raw")?;
+        is.format()
+            .is_none()
+            .then(|| format!("disk {} is raw: {} keeps no {wanted} images", self.slot, self.storage(is)))
+    }
+}
+
+/// The disks that the user wants on another storage than they were, or that `is` has in another format.
+pub(crate) fn to_move(old: &VmSpec, new: &VmSpec, on: &Resolved, is: &VmConfig) -> Vec<DiskMove> {
+    let disks = is.disks().unwrap_or_default();
+    let moved = |(slot, wish): (&Slot, &DiskWish)| {
+        let had = old.disks.get(slot)?;
+        let elsewhere = had.storage != wish.storage && wish.storage.is_some();
+        let storage = on.storages.get(slot).filter(|_| elsewhere).cloned();
+        let format = disks.get(&slot.to_string()).and_then(DiskSpec::format);
+        let format = wish.format.clone().filter(|wish| elsewhere || format.is_some_and(|format| format != wish));
+        (storage.is_some() || format.is_some()).then_some(DiskMove { slot: *slot, storage, format })
     };
-    let moved = new.disks.iter().filter(|(slot, wish)| elsewhere(slot, &wish.storage));
-    moved.filter_map(|(slot, _)| Some((*slot, on.storages.get(slot)?.clone()))).collect()
+    new.disks.iter().filter_map(moved).collect()
 }
 
 impl Fleet {
@@ -59,54 +95,78 @@ impl Fleet {
         Ok(())
     }
 
-    /// Moves volumes to another storage of the cluster, running or not. Proxmox VE copies, switches over and then removes the
-    /// old volume itself: until the switch the configuration names the old one, from there the new one, so that a run that was
-    /// killed in between looks at the configuration and goes on. A move that another run began is waited for.
+    /// Moves volumes to another storage of the cluster, or into another format, running or not; says which format could not be
+    /// had. Proxmox VE copies, switches over and then removes the old volume itself: until the switch the configuration names
+    /// the old one, from there the new one, so that a run that was killed in between looks at the configuration and goes on. A
+    /// move that another run began is waited for.
     pub(crate) async fn move_disks(
         &self,
         site: &Site,
         at: &Place,
-        moves: &[(Slot, String)],
+        moves: &[DiskMove],
+        what: &str,
+        deadline: Instant,
+    ) -> Result<Vec<Failure>, Failure> {
+        let mut remarks = Vec::new();
+        if moves.is_empty() {
+            return Ok(remarks);
+        }
+        self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
+        for wanted in moves {
+            // A slot that is not there has nothing to move.
+            let Some(mut is) = self.disk(site, at, wanted.slot, what).await? else { continue };
+            if !wanted.is_done(&is) {
+                self.move_disk(site, at, wanted, &is, what, deadline).await?;
+                site.changed().await;
+                is = self.disk(site, at, wanted.slot, what).await?.unwrap_or(is);
+            }
+            if let Some(remark) = wanted.remark(&is) {
+                let what = "A disk has another format than configured";
+                remarks
+                    .push(Failure::new(what).at(format!("{at}: {remark}")).next("take `format` out, or set it to raw"));
+            }
+        }
+        Ok(remarks)
+    }
+
+    async fn move_disk(
+        &self,
+        site: &Site,
+        at: &Place,
+        wanted: &DiskMove,
+        is: &DiskSpec,
         what: &str,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        if moves.is_empty() {
-            return Ok(());
-        }
-        self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
-        for (slot, storage) in moves {
-            let fail = |failure: Failure| {
-                failure
-                    .at(format!("{at}: disk {slot} is not on storage {storage}"))
-                    .state("the disk is where it was; what came before it was changed")
-                    .next("mend that, and apply again")
-            };
-            if self.is_on(site, at, slot, storage, what).await? {
-                continue;
-            }
-            let begun = site.client.move_disk(&at.node, at.vmid, &slot.to_string(), storage, true, None).await;
-            match begun {
-                Ok(upid) => self.wait(site, &upid, deadline, what).await.map_err(fail)?,
-                Err(error) if error.is_ambiguous() => {
-                    // Perhaps it was begun: its end tells.
-                    self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
-                    if !self.is_on(site, at, slot, storage, what).await? {
-                        return Err(fail(Failure::new(what).said(error)));
-                    }
+        let (slot, storage, format) = (wanted.slot.to_string(), wanted.storage(is), wanted.format.as_deref());
+        let fail = |failure: Failure| {
+            let shape = format.map(|format| format!(" as {format}")).unwrap_or_default();
+            failure
+                .at(format!("{at}: disk {slot} is not on storage {storage}{shape}"))
+                .state(format!("the disk is where it was ({}); what came before it was changed", is.volume()))
+                .next("mend that, and apply again")
+        };
+        match site.client.move_disk(&at.node, at.vmid, &slot, storage, format).await {
+            Ok(upid) => self.wait(site, &upid, deadline, what).await.map_err(fail),
+            Err(error) if error.is_ambiguous() => {
+                // Perhaps it was begun: its end tells.
+                self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
+                let now = self.disk(site, at, wanted.slot, what).await?;
+                if now.is_none_or(|now| wanted.is_done(&now)) {
+                    Ok(())
+                } else {
+                    Err(fail(Failure::new(what).said(error)))
                 }
-                Err(error) => return Err(fail(Failure::new(what).said(error))),
             }
-            site.changed().await;
+            Err(error) => Err(fail(Failure::new(what).said(error))),
         }
-        Ok(())
     }
 
-    async fn is_on(&self, site: &Site, at: &Place, slot: &Slot, storage: &str, what: &str) -> Result<bool, Failure> {
+    /// A disk as it is now.
+    async fn disk(&self, site: &Site, at: &Place, slot: Slot, what: &str) -> Result<Option<DiskSpec>, Failure> {
         let config = site.client.vm_config(&at.node, at.vmid, false).await;
         let config = config.map_err(|error| Failure::new(what).at(at.to_string()).said(error).next("apply again"))?;
-        let disks = config.disks().unwrap_or_default();
-        // A slot that is not there has nothing to move.
-        Ok(disks.get(&slot.to_string()).is_none_or(|disk| disk.storage() == Some(storage)))
+        Ok(config.disks().unwrap_or_default().remove(&slot.to_string()))
     }
 
     /// Waits for the machine's tasks of this kind that are under way, whoever began them; whether there was one. How it ended is

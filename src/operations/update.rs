@@ -40,8 +40,8 @@ impl Fleet {
         let place = guest.place.clone();
         let on = self.places(&site, new, &what).await?;
         self.configure(&site, &place, (Some(old), new), &on, None, &what).await?;
-        let moved = disks::to_move(old, new, &on);
-        self.move_disks(&site, &place, &moved, &what, deadline).await?;
+        let moved = disks::to_move(old, new, &on, &guest.config);
+        warnings.extend(self.move_disks(&site, &place, &moved, &what, deadline).await?);
         self.grow(&site, &place, &disks::to_grow(old, new), &what, deadline).await?;
         self.power(&site, &guest, new, deadline, &what).await?;
         let fail = |error: Error| {

@@ -103,9 +103,7 @@ fn places(state: &Value) -> BTreeMap<String, String> {
     let mut add = |path: String, value: &Value| found.extend(words(value).map(|value| (path, value)));
     add("vmid".to_owned(), state.attr("vmid"));
     for (slot, disk) in state.attr("disks").as_map().into_iter().flatten() {
-        for name in ["size", "format"] {
-            add(disk_path(slot, name), disk.attr(name));
-        }
+        add(disk_path(slot, "size"), disk.attr("size"));
     }
     for (slot, nic) in state.attr("network_devices").as_map().into_iter().flatten() {
         for name in ["bridge", "vlan"] {

@@ -41,6 +41,12 @@ impl DiskSpec {
         self.storage().and_then(|storage| self.volume().get(storage.len() + 1..))
     }
 
+    /// The format of the image, where it is a file and its name tells (`100/vm-100-disk-0.qcow2`); block devices are raw.
+    pub fn format(&self) -> Option<&str> {
+        let (_, ending) = self.volume_name()?.rsplit_once('.')?;
+        ["raw", "qcow2", "vmdk"].contains(&ending).then_some(ending)
+    }
+
     /// The size as PVE wrote it (`32G`). PVE keeps it up to date on resize; it is missing on some CD-ROM drives.
     pub fn size(&self) -> Option<&str> {
         self.0.get("size")

@@ -210,10 +210,23 @@ impl VmConfig {
         self.slots(&["net"])
     }
 
-    /// The keys of devices passed through from the host: `hostpciN`, `usbN`, `serialN`, `parallelN`, with their values.
+    /// The keys of devices passed through from the host: `hostpciN`, `usbN`, `serialN`, `parallelN`, with their values. A
+    /// serial port that is a socket, and a USB port for SPICE, are QEMU's own.
     pub fn passthrough(&self) -> impl Iterator<Item = (&str, &str)> {
         let buses = ["hostpci", "usb", "serial", "parallel"];
-        self.raw.iter().filter(move |(key, _)| is_slot(key, &buses)).map(|(key, value)| (key.as_str(), value.as_str()))
+        let virtual_port = |value: &str| {
+            let first = value.split(',').next().unwrap_or_default();
+            ["socket", "spice", "host=spice"].contains(&first)
+        };
+        let of_host = move |(key, value): &(&String, &String)| is_slot(key, &buses) && !virtual_port(value);
+        self.raw.iter().filter(of_host).map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The files that a start reads beside the disks: the hook script, and cloud-init texts of one's own, with their volume ids.
+    pub fn snippets(&self) -> Vec<(&str, &str)> {
+        let own = self.get("cicustom").into_iter().flat_map(|value| value.split(','));
+        let own = own.filter_map(|part| Some(("cicustom", part.split_once('=')?.1)));
+        self.get("hookscript").map(|volume| ("hookscript", volume)).into_iter().chain(own).collect()
     }
 
     /// The public keys that cloud-init gives its user, one a line; kept percent-encoded.
@@ -264,6 +277,8 @@ mod tests {
             "scsihw": "virtio-scsi-single", "scsi0": "lvm:vm-100-disk-0,size=32G", "ide2": "none,media=cdrom",
             "efidisk0": "lvm:vm-100-disk-1,size=4M", "unused0": "lvm:vm-100-disk-9",
             "net0": "virtio=BC:24:11:AA:BB:CC,bridge=vmbr0", "cpu": "cputype=host,flags=+aes", "hostpci0": "mapping=gpu",
+            "serial0": "socket", "serial1": "/dev/ttyS0", "usb0": "spice,usb3=1", "usb1": "host=1234:5678",
+            "hookscript": "local:snippets/hook.pl", "cicustom": "user=nfs:snippets/u.yaml,vendor=local:snippets/v.yaml",
         }))
         .unwrap();
         assert_eq!((config.name(), config.cores(), config.sockets(), config.memory_mib()), (Some("web-1"), 4, 2, 4096));
@@ -276,7 +291,14 @@ mod tests {
         assert_eq!(config.unused().unwrap()["unused0"].volume(), "lvm:vm-100-disk-9");
         assert_eq!(config.nics().unwrap()["net0"].bridge(), Some("vmbr0"));
         assert_eq!(config.cpu_type(), Some("host"));
-        assert_eq!(config.passthrough().collect::<Vec<_>>(), [("hostpci0", "mapping=gpu")]);
+        let of_host = [("hostpci0", "mapping=gpu"), ("serial1", "/dev/ttyS0"), ("usb1", "host=1234:5678")];
+        assert_eq!(config.passthrough().collect::<Vec<_>>(), of_host);
+        let files = [
+            ("hookscript", "local:snippets/hook.pl"),
+            ("cicustom", "nfs:snippets/u.yaml"),
+            ("cicustom", "local:snippets/v.yaml"),
+        ];
+        assert_eq!(config.snippets(), files);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
 use crate::state::State;
-use crate::storage::{Place, StorageDef, owner_of, split_volid};
+use crate::storage::{Place, StorageDef, named_format, owner_of, split_volid};
 use crate::tasks::Once;
 
 const SEE: [&str; 2] = ["Datastore.Audit", "Datastore.AllocateSpace"];
@@ -136,7 +136,7 @@ pub(crate) fn list(call: &mut Call<'_>) -> Answer {
         if call.c().need_volume(&call.auth, &storage, false, Some(volume.owner), None, &volid).is_ok() {
             out.push(json!({
                 "volid": volid, "vmid": volume.owner, "size": volume.logical, "used": volume.logical,
-                "format": "raw", "content": "images", "ctime": volume.created / 1000,
+                "format": named_format(&volid).unwrap_or("raw"), "content": "images", "ctime": volume.created / 1000,
             }));
         }
     }
@@ -194,10 +194,14 @@ pub(crate) fn attributes(call: &mut Call<'_>) -> Answer {
         }
         return Ok(out.into());
     }
+    if call.st.has_snippet(&call.cluster, &node, &volid) {
+        let path = format!("{}/{}", def.mount(&storage), volid.split_once(':').map_or("", |(_, name)| name));
+        return Ok(json!({ "path": path, "size": 100, "used": 4096, "format": "snippet" }).into());
+    }
     match call.st.volume(&call.cluster, &node, &volid) {
         Some(volume) => Ok(json!({
             "path": def.path_of(&storage, volid.split_once(':').map_or("", |(_, name)| name)),
-            "size": volume.logical, "used": volume.logical, "format": "raw",
+            "size": volume.logical, "used": volume.logical, "format": named_format(&volid).unwrap_or("raw"),
         })
         .into()),
         None => Err(missing(&volid)),

@@ -231,6 +231,23 @@ impl ClusterHandle {
         self.by_hand(vmid, "qmstart", |node| crate::qemu::power::start_work(node, vmid))
     }
 
+    /// Puts a hook script, or a text for cloud-init, on a storage, for each node that has it: `snippets/x.pl`.
+    pub fn put_snippet(&self, storage: &str, name: &str) {
+        self.lock().each_store(&self.name, storage, |store| {
+            store.snippets.insert(name.to_owned());
+        });
+    }
+
+    /// Converts a disk on its storage by hand.
+    ///
+    /// # Errors
+    /// When there is no such disk, or its storage keeps no files.
+    pub fn convert(&self, vmid: u32, slot: &str, format: &str) -> Result<()> {
+        let mut st = self.lock();
+        crate::qemu::disks::convert(&mut st, &self.name, vmid, slot, format)
+            .map_err(|error| SimulatorError(error.message))
+    }
+
     /// Pulls the guest's plug.
     pub fn stop(&self, vmid: u32) {
         self.lock().power_off(&self.name, vmid);
@@ -485,7 +502,7 @@ impl ClusterHandle {
         for mut drive in slots {
             let Some(volume) = st.volume(&self.name, &old_node, &drive.volume).cloned() else { continue };
             let place = crate::storage::Place { cluster: to, node, storage };
-            let volid = st.copy_volume(&volume, &place, vmid).map_err(text)?;
+            let volid = st.copy_volume(&volume, &place, vmid, "raw").map_err(text)?;
             st.free_volume(&self.name, &old_node, &drive.volume);
             drive.volume = volid;
             vm.conf.insert(drive.slot.clone(), drive.print());

@@ -24,6 +24,8 @@ pub(crate) struct Store {
     pub(crate) offline: bool,
     pub(crate) volumes: BTreeMap<String, Volume>,
     pub(crate) archives: BTreeMap<String, Archive>,
+    /// Names of hook scripts and texts for cloud-init: `snippets/x.pl`.
+    pub(crate) snippets: BTreeSet<String>,
 }
 
 /// A disk image.
@@ -125,6 +127,12 @@ pub(crate) fn split_volid(volid: &str) -> Option<(&str, &str)> {
     volid.split_once(':').filter(|(storage, name)| !storage.is_empty() && !name.is_empty())
 }
 
+/// The format that a volume's name tells; only files have one.
+pub(crate) fn named_format(volid: &str) -> Option<&'static str> {
+    let (_, ending) = volid.rsplit_once('.')?;
+    ["raw", "qcow2", "vmdk"].into_iter().find(|format| *format == ending)
+}
+
 /// Guest a volume name belongs to: `vm-100-disk-0`, `100/vm-100-disk-0.raw`, `base-100-disk-0`, `backup/vzdump-qemu-100-…`.
 pub(crate) fn owner_of(volname: &str) -> Option<u32> {
     let name = volname.rsplit('/').next()?;
@@ -197,7 +205,7 @@ impl State {
         self.stores.get(&key)?.archives.get(name)
     }
 
-    /// A new volume with seeded content; its volid. `stem` is `disk` or `cloudinit`.
+    /// A new raw volume with seeded content; its volid. `stem` is `disk` or `cloudinit`.
     pub(crate) fn allocate(
         &mut self,
         place: &Place<'_>,
@@ -205,9 +213,24 @@ impl State {
         logical: u64,
         stem: &str,
     ) -> Result<String, ApiError> {
+        self.allocate_as(place, vmid, logical, stem, "raw")
+    }
+
+    /// The same in a format, which is part of the name where images are files; elsewhere there is only raw.
+    pub(crate) fn allocate_as(
+        &mut self,
+        place: &Place<'_>,
+        vmid: u32,
+        logical: u64,
+        stem: &str,
+        format: &str,
+    ) -> Result<String, ApiError> {
         let Place { cluster, node, storage } = *place;
         let def = self.cluster(cluster).usable(storage, node, Some("images"))?;
         let file_based = def.is_file_based();
+        if !file_based && format != "raw" {
+            return Err(ApiError::die(format!("unsupported format '{format}'")));
+        }
         let key = def.store_key(cluster, node, storage);
         let store = self.stores.get(&key);
         let free = store.map_or(0, Store::free);
@@ -221,7 +244,7 @@ impl State {
         let named = |n: u32| {
             let name =
                 if stem == "cloudinit" { format!("vm-{vmid}-cloudinit") } else { format!("vm-{vmid}-{stem}-{n}") };
-            if file_based { format!("{vmid}/{name}.raw") } else { name }
+            if file_based { format!("{vmid}/{name}.{format}") } else { name }
         };
         let taken = |name: &String| store.is_some_and(|store| store.volumes.contains_key(name));
         let Some(name) = (0..=u32::from(u16::MAX)).map(named).find(|name| !taken(name)) else {
@@ -239,9 +262,17 @@ impl State {
         Ok(format!("{storage}:{name}"))
     }
 
-    /// A new volume with the bytes of another; both are read and written as files.
-    pub(crate) fn copy_volume(&mut self, from: &Volume, place: &Place<'_>, vmid: u32) -> Result<String, ApiError> {
-        let volid = self.allocate(place, vmid, from.logical, "disk")?;
+    /// A new volume with the bytes of another; both are read and written as files. A format that the storage doesn't have
+    /// becomes raw without a word.
+    pub(crate) fn copy_volume(
+        &mut self,
+        from: &Volume,
+        place: &Place<'_>,
+        vmid: u32,
+        format: &str,
+    ) -> Result<String, ApiError> {
+        let files = self.cluster(place.cluster).storage(place.storage)?.is_file_based();
+        let volid = self.allocate_as(place, vmid, from.logical, "disk", if files { format } else { "raw" })?;
         let (key, name) = match self.locate(place.cluster, place.node, &volid) {
             Some((key, name)) => (key, name.to_owned()),
             None => return Err(ApiError::die(format!("volume '{volid}' does not exist"))),
@@ -251,6 +282,13 @@ impl State {
             std::fs::copy(&from.file, &volume.file).map_err(|error| ApiError::die(error.to_string()))?;
         }
         Ok(volid)
+    }
+
+    /// Whether a node sees this snippet.
+    pub(crate) fn has_snippet(&self, cluster: &str, node: &str, volid: &str) -> bool {
+        let Some((storage, name)) = split_volid(volid) else { return false };
+        let Ok(def) = self.cluster(cluster).storage(storage) else { return false };
+        self.stores.get(&def.store_key(cluster, node, storage)).is_some_and(|store| store.snippets.contains(name))
     }
 
     /// Frees a volume; whether it was there.
@@ -269,7 +307,7 @@ impl State {
         self.each_store(cluster, storage, |store| store.full = true);
     }
 
-    pub(crate) fn each_store(&mut self, cluster: &str, storage: &str, change: impl Fn(&mut Store)) {
+    pub(crate) fn each_store(&mut self, cluster: &str, storage: &str, mut change: impl FnMut(&mut Store)) {
         let Some(c) = self.clusters.get(cluster) else { return };
         let Some(def) = c.storages.get(storage) else { return };
         let keys: BTreeSet<String> = c.nodes.keys().map(|node| def.store_key(cluster, node, storage)).collect();

@@ -67,6 +67,7 @@ pub const PREFLIGHT: &[Check] = &[
     check("source_idle", Side::Source, true, CONFIG, ALL, "has the source no lock, and is it no template"),
     check("passthrough", Side::Source, true, CONFIG, ALL, "has the machine no device of its host"),
     check("local_media", Side::Source, true, CONFIG, ALL, "is no medium inserted"),
+    check("snippets", Side::Target, true, CONFIG, ALL, "are the hook script and texts for cloud-init there too"),
     check(
         "disks_without_backup",
         Side::Source,

@@ -1,6 +1,7 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
 use federation::placement::{Current, Refusal, Request};
+use operations::DiskSpec;
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
 use super::apply::record;
@@ -354,10 +355,16 @@ impl Impossible<'_> {
             let how = format!("{slot} has {old} and the configuration says {new}. Proxmox VE can't shrink a disk.");
             self.say(&disk_path(slot, "size"), at("size"), disk.attr("size"), "A disk can't shrink", how, diags);
         }
-        if !self.moving && differs(disk.attr("format"), had.attr("format")) {
-            let how = format!("{slot}: write the format it has.");
-            let path = disk_path(slot, "format");
-            self.say(&path, at("format"), disk.attr("format"), "format can't change in place", how, diags);
+        // The volume's name tells whether it is a file: nothing else can have a format.
+        let files = had.attr("volume").as_str().is_none_or(|volume| DiskSpec::new(volume).format().is_some());
+        let stays = !self.moving && disk.attr("storage") == had.attr("storage");
+        if let Some(format) = disk.attr("format").as_str().filter(|format| stays && !files && *format != "raw")
+            && disk.attr("format") != had.attr("format")
+        {
+            let volume = text(had, "volume").unwrap_or_default();
+            let how =
+                format!("{slot} is {volume}, which is no file: only images in files have a format. Leave it out.");
+            diags.error_at(at("format"), format!("A disk can't be {format} on its storage"), how);
         }
     }
 

@@ -100,7 +100,7 @@ fn disk(config: &Value, prior: &Value, moving: bool) -> Value {
     for name in ["ssd", "discard", "backup"] {
         object.set(name, leaf(config.attr(name), prior.attr(name), Same::Exactly, || defaults::disk(name)));
     }
-    let elsewhere = moving || object.get("storage") != prior.attr("storage");
+    let elsewhere = moving || ["storage", "format"].iter().any(|name| object.get(name) != prior.attr(name));
     let volume = if elsewhere { Value::unknown() } else { prior_or(prior.attr("volume"), Value::unknown()) };
     object.set("volume", volume);
     object.done()

@@ -68,7 +68,11 @@ fn hardware() -> Vec<Attribute> {
         Attribute::string("format")
             .optional()
             .computed()
-            .describe("`raw`, `qcow2` or `vmdk`; the storage's own unless set."),
+            .describe(
+                "`raw`, `qcow2` or `vmdk`; the storage's own unless set. Another one converts the image on its storage, while the \
+                 machine runs. Only storages that keep images as files (directory, NFS, CIFS) have a choice: elsewhere an image is \
+                 raw, whatever a move brought there.",
+            ),
         default(Attribute::bool("ssd"), "Whether the guest sees an SSD (false)."),
         default(Attribute::bool("discard"), "Whether the guest's discards free space (false)."),
         default(Attribute::bool("backup"), "Whether backups, and so moves, include it (true)."),

@@ -164,9 +164,11 @@ fn disk(spec: &DiskSpec, facts: &Cluster, prior: &Value) -> Value {
     let stands_for = facts.resolve_storage(prior_name.as_str());
     let same = !prior.is_null() && stands_for.as_deref().is_none_or(|storage| Some(storage) == spec.storage());
     let storage = if same { known(prior_name) } else { federation_storage(spec, facts) };
-    let format = match (prior.attr("format").as_str(), spec.option("format")) {
-        (Some(prior), _) => prior.into(),
-        (None, _) => Value::Null,
+    // Only a file has a format: elsewhere what is configured says nothing. Where nothing is, an import alone takes it in.
+    let format = match (prior.is_null(), prior.attr("format").as_str()) {
+        (true, _) => spec.format().into(),
+        (false, Some(configured)) => spec.format().unwrap_or(configured).into(),
+        (false, None) => Value::Null,
     };
     Value::object([
         ("size", disk_size(Bytes(spec.size_bytes().unwrap_or_default()), prior.attr("size"))),

@@ -219,22 +219,21 @@ impl Client {
         self.as_opt_upid("PUT", &path, &data)
     }
 
-    /// Starts to move a disk to another storage, removing the old volume (`delete`) or keeping it as unused. Rights:
-    /// VM.Config.Disk and Datastore.AllocateSpace on the new one.
+    /// Starts to move a disk to another storage, or on its own to another `format`, and removes the old volume. A format that
+    /// the storage doesn't have becomes the storage's own without a word. Rights: VM.Config.Disk and
+    /// Datastore.AllocateSpace on the new one.
     ///
     /// # Errors
-    /// [`crate::Error::is_digest_mismatch`]; [`crate::Missing::Storage`].
+    /// [`crate::Missing::Storage`]; 400 where neither storage nor format is another.
     pub async fn move_disk(
         &self,
         node: &str,
         vmid: u32,
         slot: &str,
         storage: &str,
-        delete: bool,
-        digest: Option<&str>,
+        format: Option<&str>,
     ) -> Result<Upid> {
-        let params =
-            Params::new().set("disk", slot).set("storage", storage).flag("delete", delete).opt("digest", digest);
+        let params = Params::new().set("disk", slot).set("storage", storage).opt("format", format).flag("delete", true);
         self.post_task(&guest_path(node, vmid, &["move_disk"]), params).await
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Disk {
     pub(crate) slot: String,
     /// Storage it was on.
     pub(crate) storage: String,
+    /// Format it had.
+    pub(crate) format: String,
     /// Size the guest sees.
     pub(crate) logical: u64,
     /// Seeded part of the bytes.
@@ -72,7 +74,14 @@ mod tests {
     fn what_goes_in_comes_out() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.vma.zst");
-        let disk = Disk { slot: "scsi0".into(), storage: "a".into(), logical: 1 << 30, content: 3, length: 5 };
+        let disk = Disk {
+            slot: "scsi0".into(),
+            storage: "a".into(),
+            format: "raw".to_owned(),
+            logical: 1 << 30,
+            content: 3,
+            length: 5,
+        };
         let header = Header { conf: "name: x\n".into(), disks: vec![disk] };
         write(&path, &header, &[b"abcde".to_vec()]).expect("written");
         let (back, disks) = read(&path).expect("read");
@@ -84,7 +93,14 @@ mod tests {
     fn a_cut_archive_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.vma.zst");
-        let disk = Disk { slot: "scsi0".into(), storage: "a".into(), logical: 1 << 30, content: 9, length: 4096 };
+        let disk = Disk {
+            slot: "scsi0".into(),
+            storage: "a".into(),
+            format: "raw".to_owned(),
+            logical: 1 << 30,
+            content: 9,
+            length: 4096,
+        };
         let bytes: Vec<u8> = (0..4096u32).map(|n| (n * n % 251) as u8).collect();
         write(&path, &Header { conf: String::new(), disks: vec![disk] }, &[bytes]).expect("written");
         let whole = fs::read(&path).expect("bytes");

@@ -31,6 +31,7 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
         disks.push(Disk {
             slot: drive.slot.clone(),
             storage,
+            format: crate::storage::named_format(&drive.volume).unwrap_or("raw").to_owned(),
             logical: volume.logical,
             content: volume.content,
             length: data.len() as u64,
@@ -46,7 +47,7 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
         }
     }
     for disk in &disks {
-        text.push_str(&format!("#qmdump#map:{0}:drive-{0}:{1}:raw:\n", disk.slot, disk.storage));
+        text.push_str(&format!("#qmdump#map:{0}:drive-{0}:{1}:{2}:\n", disk.slot, disk.storage, disk.format));
     }
     Ok((Header { conf: text, disks }, bytes))
 }

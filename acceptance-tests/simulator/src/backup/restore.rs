@@ -268,7 +268,10 @@ impl Restore {
         for disk in &header.disks {
             let storage = self.storage.clone().unwrap_or_else(|| disk.storage.clone());
             let place = Place { cluster: &at.cluster, node: &self.node, storage: &storage };
-            let volid = st.allocate(&place, self.vmid, disk.logical, "disk")?;
+            // A format that the storage doesn't have becomes its own.
+            let files = st.cluster(&at.cluster).storage(&storage)?.is_file_based();
+            let format = if files { disk.format.as_str() } else { "raw" };
+            let volid = st.allocate_as(&place, self.vmid, disk.logical, "disk", format)?;
             st.say(at, format!("new volume ID is '{volid}'"));
             let name = volid.split_once(':').map_or("", |(_, name)| name);
             let path = st.cluster(&at.cluster).storage(&storage)?.path_of(&storage, name);

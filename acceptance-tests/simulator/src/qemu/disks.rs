@@ -8,7 +8,7 @@ use crate::error::{Answer, ApiError};
 use crate::http::Call;
 use crate::qemu::{Drive, config, create, drives, is_net, is_unused, options};
 use crate::state::{Power, State};
-use crate::storage::{Place, split_volid};
+use crate::storage::{Place, named_format, split_volid};
 use crate::tasks::{At, Once};
 
 /// `POST …/clone`: always a full clone here, unless the source is no template and `full` is not 1 – which PVE makes full too.
@@ -112,7 +112,7 @@ fn copy_config(
                 return Err(ApiError::die(format!("volume '{}' does not exist", drive.volume)));
             };
             st.say(at, format!("create full clone of drive {key} ({})", drive.volume));
-            st.copy_volume(&volume, &place, copy.newid)?
+            st.copy_volume(&volume, &place, copy.newid, named_format(&drive.volume).unwrap_or("raw"))?
         };
         drive.volume = volid;
         conf.insert(key, drive.print());
@@ -174,7 +174,7 @@ pub(crate) fn template(call: &mut Call<'_>) -> Answer {
     .into())
 }
 
-/// `POST …/move_disk` to another storage.
+/// `POST …/move_disk` to another storage, or to another format.
 pub(crate) fn move_disk(call: &mut Call<'_>) -> Answer {
     let (cluster, node, vmid) = (call.cluster.clone(), call.node(), call.vmid());
     let disk = call.param("disk").to_owned();
@@ -192,26 +192,18 @@ pub(crate) fn move_disk(call: &mut Call<'_>) -> Answer {
     let Some(line) = vm.conf.get(&disk).cloned() else {
         return Err(ApiError::die(format!("disk '{disk}' does not exist")));
     };
-    if Drive::parse(&disk, &line).volume.split(':').next() == Some(storage.as_str()) {
+    let format = call.get("format").map(str::to_owned);
+    let volid = Drive::parse(&disk, &line).volume;
+    let is = named_format(&volid);
+    // What is no file has no format to change.
+    let same_format = is.is_none() || format.as_deref().is_none_or(|wanted| Some(wanted) == is);
+    if volid.split(':').next() == Some(storage.as_str()) && same_format {
         return Err(ApiError::param("storage", "you can't move to the same storage with same format"));
     }
     let on = node.clone();
     let work = Once(Some(move |st: &mut State, at: &At| {
-        st.flush(&at.cluster, vmid);
-        let mut drive = Drive::parse(&disk, &line);
-        let old = drive.volume.clone();
-        let Some(volume) = st.volume(&at.cluster, &on, &old).cloned() else {
-            return Err(ApiError::die(format!("volume '{old}' does not exist")));
-        };
-        drive.volume = st.copy_volume(&volume, &Place { cluster: &at.cluster, node: &on, storage: &storage }, vmid)?;
-        let vm = st.cluster_mut(&at.cluster).vm_mut(&on, vmid)?;
-        vm.conf.insert(disk, drive.print());
-        if delete {
-            st.free_volume(&at.cluster, &on, &old);
-        } else {
-            config::add_unused(vm, &old);
-        }
-        Ok(())
+        let place = Place { cluster: &at.cluster, node: &on, storage: &storage };
+        relocate(st, &place, vmid, &Drive::parse(&disk, &line), format.as_deref(), delete)
     }));
     let user = call.user();
     Ok(json!(call.st.spawn(
@@ -220,4 +212,39 @@ pub(crate) fn move_disk(call: &mut Call<'_>) -> Answer {
         Box::new(work)
     ))
     .into())
+}
+
+/// Copies a disk's volume to `place`, switches over, and removes the old one or keeps it as unused.
+fn relocate(
+    st: &mut State,
+    place: &Place<'_>,
+    vmid: u32,
+    drive: &Drive,
+    format: Option<&str>,
+    delete: bool,
+) -> Result<(), ApiError> {
+    let Place { cluster, node, .. } = *place;
+    st.flush(cluster, vmid);
+    let (mut drive, old) = (drive.clone(), drive.volume.clone());
+    let Some(volume) = st.volume(cluster, node, &old).cloned() else {
+        return Err(ApiError::die(format!("volume '{old}' does not exist")));
+    };
+    drive.volume = st.copy_volume(&volume, place, vmid, format.or(named_format(&old)).unwrap_or("raw"))?;
+    let vm = st.cluster_mut(cluster).vm_mut(node, vmid)?;
+    vm.conf.insert(drive.slot.clone(), drive.print());
+    if delete {
+        st.free_volume(cluster, node, &old);
+    } else {
+        config::add_unused(vm, &old);
+    }
+    Ok(())
+}
+
+/// Converts a disk on its storage, as root does.
+pub(crate) fn convert(st: &mut State, cluster: &str, vmid: u32, slot: &str, format: &str) -> Result<(), ApiError> {
+    let vm = st.cluster(cluster).vms.get(&vmid).ok_or_else(|| ApiError::die(format!("no VM {vmid}")))?;
+    let (node, line) = (vm.node.clone(), vm.conf.get(slot).cloned().unwrap_or_default());
+    let drive = Drive::parse(slot, &line);
+    let storage = drive.volume.split(':').next().unwrap_or_default().to_owned();
+    relocate(st, &Place { cluster, node: &node, storage: &storage }, vmid, &drive, Some(format), true)
 }

@@ -194,7 +194,8 @@ pub(crate) fn normal_drive(
             "tpmstate" => 4 << 20,
             _ => size,
         };
-        drive.volume = st.allocate(&Place { cluster, node, storage }, vmid, size, "disk")?;
+        let format = drive.options.get("format").cloned().unwrap_or_else(|| "raw".to_owned());
+        drive.volume = st.allocate_as(&Place { cluster, node, storage }, vmid, size, "disk", &format)?;
         drive.options.insert("size".to_owned(), format_size(size));
         drive.options.remove("format");
         drive.options.remove("import-from");

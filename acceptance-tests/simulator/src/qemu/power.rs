@@ -53,6 +53,9 @@ fn check_host(st: &State, cluster: &str, node: &str, vmid: u32) -> Result<(), Ap
             return Err(ApiError::die(format!("volume '{}' does not exist", drive.volume)));
         }
     }
+    if let Some(script) = vm.conf.get("hookscript").filter(|script| !st.has_snippet(cluster, node, script)) {
+        return Err(ApiError::die(format!("script '{script}' does not exist")));
+    }
     for (_, net) in vm.conf.iter().filter(|(key, _)| is_net(key)) {
         let bridge = net.split(',').find_map(|part| part.strip_prefix("bridge="));
         if let Some(bridge) = bridge.filter(|name| !facts.bridges.iter().any(|known| known.name == *name)) {

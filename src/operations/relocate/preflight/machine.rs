@@ -21,6 +21,7 @@ impl Preflight<'_> {
                 "remove it",
             ));
         }
+        self.snippets(config, findings).await;
         let accepts = |loss: &str| self.spec.migration.accept_loss.contains(loss);
         let disks = config.disks().unwrap_or_default();
         for (slot, disk) in &disks {
@@ -69,6 +70,18 @@ impl Preflight<'_> {
             }
             Err(error) => {
                 findings.push(finding("pending_changes", error.to_string(), "let the token read the configuration"))
+            }
+        }
+    }
+
+    /// Files that a start reads and no backup holds: without them the machine doesn't start (`pve-behaviour.md` §13 A9).
+    async fn snippets(&self, config: &VmConfig, findings: &mut Findings) {
+        for (key, volume) in config.snippets() {
+            if let Err(error) = self.target.client.volume(&self.to.node, volume).await {
+                let node = format!("{} of {}", self.to.node, self.to.cluster);
+                let text = format!("{key} is {volume}, which is not seen on {node}: {error}");
+                let next = format!("put it there too, where the token sees its storage, or remove {key}");
+                findings.push(finding("snippets", text, next));
             }
         }
     }
