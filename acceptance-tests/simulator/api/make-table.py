@@ -17,7 +17,9 @@ with open(os.path.join(HERE, "served.txt")) as f:
     served = [l.strip() for l in f if l.strip() and not l.startswith("#")]
 
 found = {}
-for source in (base, extra):
+with open(os.path.join(HERE, "schema-firewall.json")) as f:
+    firewall = json.load(f)
+for source in (base, extra, firewall):
     for e in source["endpoints"]:
         found.setdefault(e["method"] + " " + e["path"], e)
 

@@ -345,11 +345,6 @@ impl ClusterHandle {
         }
     }
 
-    /// Gives a guest a replication job to another node.
-    pub fn replicate(&self, vmid: u32, target: &str) {
-        self.lock().cluster_mut(&self.name).replicated.insert(vmid, target.to_owned());
-    }
-
     /// What a node's processors can do, as `/proc/cpuinfo` names it.
     pub fn set_cpu_flags(&self, node: &str, flags: &str) {
         if let Some(node) = self.lock().cluster_mut(&self.name).nodes.get_mut(node) {

@@ -214,22 +214,9 @@ pub(crate) fn set_options(call: &mut Call<'_>) -> Answer {
     Ok(Value::Null.into())
 }
 
-/// `GET /cluster/replication`
-pub(crate) fn replication(call: &mut Call<'_>) -> Answer {
-    let jobs = call.c().replicated.iter();
-    let jobs = jobs.filter(|(vmid, _)| call.may(&format!("/vms/{vmid}"), &["VM.Audit"]));
-    let entry = |(vmid, target): (&u32, &String)| json!({ "id": format!("{vmid}-0"), "type": "local", "guest": vmid, "jobnum": 0, "target": target, "schedule": "*/15" });
-    Ok(json!(jobs.map(entry).collect::<Vec<_>>()).into())
-}
-
-/// Lists the simulator has nothing in: replication of a node, containers, firewall rules.
+/// Lists the simulator has nothing in: replication of a node, containers.
 pub(crate) fn empty(_call: &mut Call<'_>) -> Answer {
     Ok(json!([]).into())
-}
-
-/// `GET …/firewall/options`
-pub(crate) fn empty_map(_call: &mut Call<'_>) -> Answer {
-    Ok(json!({}).into())
 }
 
 /// `GET /nodes`

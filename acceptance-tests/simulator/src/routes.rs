@@ -1,7 +1,7 @@
 //! Which handler answers which call of the table.
 
 use crate::http::Handler;
-use crate::{auth, backup, content, ha, ha_rules, jobs, pools, qemu, reads, tasks};
+use crate::{auth, backup, content, firewall, ha, ha_rules, jobs, pools, qemu, reads, replication, tasks};
 
 /// The handler of a method and a path template.
 pub(crate) fn handler(method: &str, path: &str) -> Option<Handler> {
@@ -29,7 +29,11 @@ pub(crate) fn handler(method: &str, path: &str) -> Option<Handler> {
         ("GET", "/cluster/tasks") => tasks::recent,
         ("GET", "/access/acl") => auth::acl,
         ("GET", "/cluster/backup") => jobs::list,
-        ("GET", "/cluster/replication") => reads::replication,
+        ("GET", "/cluster/firewall/options") => firewall::options,
+        ("GET", "/cluster/firewall/groups") => firewall::groups,
+        ("GET", "/cluster/firewall/refs") => firewall::refs,
+        ("GET", "/cluster/replication") => replication::list,
+        ("DELETE", "/cluster/replication/{id}") => replication::remove,
         ("GET", "/cluster/ha/rules") => ha_rules::list,
         ("GET", "/cluster/ha/rules/{rule}") => ha_rules::one,
         ("PUT", "/cluster/ha/rules/{rule}") => ha_rules::update,
@@ -59,6 +63,7 @@ fn of_node(method: &str, rest: &str) -> Option<Handler> {
         ("GET", "/network") => reads::network,
         ("GET", "/network/{iface}") => reads::network_one,
         ("GET", "/certificates/info") => reads::certificates,
+        ("GET", "/capabilities/qemu/machines") => qemu::machines::list,
         ("GET", "/lxc" | "/replication") => reads::empty,
         ("GET", "/storage") => content::on_node,
         ("GET", "/storage/{storage}/status") => content::status,
@@ -98,8 +103,8 @@ fn of_vm(method: &str, rest: &str) -> Option<Handler> {
         ("POST", "/clone") => qemu::disks::clone,
         ("POST", "/template") => qemu::disks::template,
         ("GET", "/snapshot") => qemu::read::snapshots,
-        ("GET", "/firewall/options") => reads::empty_map,
-        ("GET", "/firewall/rules") => reads::empty,
+        ("GET", "/firewall/options") => firewall::guest_options,
+        ("GET", "/firewall/rules") => firewall::guest_rules,
         ("POST", "/agent/ping") => qemu::read::agent_ping,
         ("GET", "/agent/network-get-interfaces") => qemu::read::agent_network,
         _ => return None,

@@ -55,8 +55,9 @@ pub(crate) struct Cluster {
     /// Nodes by HA group, where there are groups (PVE 8).
     pub(crate) ha_groups: BTreeMap<String, String>,
     pub(crate) jobs: Vec<crate::jobs::Job>,
+    pub(crate) firewall: crate::firewall::Firewall,
     /// Guests with a replication job.
-    pub(crate) replicated: BTreeMap<u32, String>,
+    pub(crate) replicated: BTreeMap<u32, crate::replication::Job>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) next_tick: Millis,
     pub(crate) ca_fingerprint: String,
@@ -70,6 +71,8 @@ pub(crate) struct Node {
     pub(crate) bridges: Vec<crate::world::BridgeSpec>,
     /// As `/proc/cpuinfo` names them.
     pub(crate) cpu_flags: String,
+    /// The newest machine version that its QEMU knows: `9.2`.
+    pub(crate) newest_machine: String,
     pub(crate) online: bool,
     /// A rebooting node comes back by itself.
     pub(crate) back_at: Option<Millis>,
@@ -135,6 +138,8 @@ pub(crate) struct Vm {
     pub(crate) shutdown_ms: u64,
     /// How often it was stopped without having shut down.
     pub(crate) hard_stops: u32,
+    /// Its own rules.
+    pub(crate) firewall: crate::firewall::GuestFirewall,
 }
 
 impl Vm {
@@ -153,6 +158,7 @@ impl Vm {
             ignores_shutdown: false,
             shutdown_ms: 3_000,
             hard_stops: 0,
+            firewall: crate::firewall::GuestFirewall::default(),
         }
     }
 
@@ -264,6 +270,13 @@ impl State {
         self.run_until(target);
     }
 
+    /// Stepped time goes on to what somebody waits for.
+    pub(crate) fn wait_until(&mut self, due: Option<Millis>) {
+        if let Some(due) = due.filter(|due| self.clock.is_stepped() && *due > self.clock.now()) {
+            self.run_until(due);
+        }
+    }
+
     /// Runs all that is due up to `target` and leaves the clock there.
     pub(crate) fn run_until(&mut self, target: Millis) {
         while let Some((due, next)) = self.next_due(target) {
@@ -310,6 +323,7 @@ impl State {
         let cluster = self.cluster_mut(name);
         cluster.next_tick = now + STATD;
         cluster.publish();
+        crate::replication::run(cluster, now);
         crate::ha::round(self, name);
     }
 

@@ -65,8 +65,8 @@ fn the_table_is_the_official_schema() {
         return;
     };
     let mut official = BTreeMap::new();
-    for name in ["pve-schema.json", "pve-schema-extra.json"] {
-        let path = Path::new(&folder).join(name);
+    let reference = ["pve-schema.json", "pve-schema-extra.json"].map(|name| Path::new(&folder).join(name));
+    for path in reference.into_iter().chain([here("api/schema-firewall.json")]) {
         let schema: Value =
             serde_json::from_str(&std::fs::read_to_string(&path).expect("a schema file")).expect("JSON");
         for endpoint in schema["endpoints"].as_array().expect("a list") {

@@ -15,6 +15,9 @@ pub(crate) struct Header {
     /// Text of `qemu-server.conf`.
     pub(crate) conf: String,
     pub(crate) disks: Vec<Disk>,
+    /// The guest's firewall file.
+    #[serde(default)]
+    pub(crate) firewall: crate::firewall::GuestFirewall,
 }
 
 /// One device.
@@ -82,7 +85,7 @@ mod tests {
             content: 3,
             length: 5,
         };
-        let header = Header { conf: "name: x\n".into(), disks: vec![disk] };
+        let header = Header { conf: "name: x\n".into(), disks: vec![disk], firewall: Default::default() };
         write(&path, &header, &[b"abcde".to_vec()]).expect("written");
         let (back, disks) = read(&path).expect("read");
         assert_eq!(back.conf, header.conf);
@@ -102,7 +105,8 @@ mod tests {
             length: 4096,
         };
         let bytes: Vec<u8> = (0..4096u32).map(|n| (n * n % 251) as u8).collect();
-        write(&path, &Header { conf: String::new(), disks: vec![disk] }, &[bytes]).expect("written");
+        write(&path, &Header { conf: String::new(), disks: vec![disk], firewall: Default::default() }, &[bytes])
+            .expect("written");
         let whole = fs::read(&path).expect("bytes");
         fs::write(&path, &whole[..whole.len() / 2]).expect("cut");
         assert!(read(&path).is_err());

@@ -49,7 +49,7 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
     for disk in &disks {
         text.push_str(&format!("#qmdump#map:{0}:drive-{0}:{1}:{2}:\n", disk.slot, disk.storage, disk.format));
     }
-    Ok((Header { conf: text, disks }, bytes))
+    Ok((Header { conf: text, disks, firewall: vm.firewall.clone() }, bytes))
 }
 
 impl State {

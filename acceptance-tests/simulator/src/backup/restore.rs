@@ -349,7 +349,11 @@ impl Restore {
 
     fn finish(&mut self, st: &mut State, at: &At) -> Result<(), ApiError> {
         let cluster = at.cluster.clone();
-        let header = self.header.take().unwrap_or(Header { conf: String::new(), disks: Vec::new() });
+        let header = self.header.take().unwrap_or(Header {
+            conf: String::new(),
+            disks: Vec::new(),
+            firewall: Default::default(),
+        });
         if let Some(message) = st.late_failure(at) {
             return Err(ApiError::die(message));
         }
@@ -363,7 +367,8 @@ impl Restore {
                 4000 + self.vmid
             )));
         }
-        st.cluster_mut(&cluster).vm_mut(&self.node, self.vmid)?.conf = conf;
+        let vm = st.cluster_mut(&cluster).vm_mut(&self.node, self.vmid)?;
+        (vm.conf, vm.firewall) = (conf, header.firewall);
         self.rescan(st, at)?;
         let c = st.cluster_mut(&cluster);
         if let Some(pool) = self.pool.as_ref().and_then(|pool| c.pools.get_mut(pool)) {

@@ -29,6 +29,9 @@ pub(crate) fn delete(call: &mut Call<'_>) -> Answer {
             "unable to remove VM {vmid} - used in HA resources and purge parameter not set."
         )));
     }
+    if !purge {
+        crate::replication::in_the_way(call.c(), vmid)?;
+    }
     let on = node.clone();
     let work = Destroy { node: on, vmid, purge, unreferenced };
     let user = call.user();
@@ -99,6 +102,7 @@ impl Destroy {
         let path = format!("/vms/{vmid}");
         c.access.acl.retain(|rule| rule.path != path);
         if purge {
+            c.replicated.remove(&vmid);
             c.ha.remove(&format!("vm:{vmid}"));
         }
         Ok(warnings)

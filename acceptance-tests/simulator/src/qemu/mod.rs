@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod destroy;
 pub(crate) mod disks;
+pub(crate) mod machines;
 pub(crate) mod options;
 pub(crate) mod power;
 pub(crate) mod read;

@@ -62,6 +62,7 @@ fn check_host(st: &State, cluster: &str, node: &str, vmid: u32) -> Result<(), Ap
             return Err(ApiError::die(format!("bridge '{bridge}' does not exist")));
         }
     }
+    super::machines::check(c, node, vm.conf.get("machine").map(String::as_str))?;
     if vm.cpus() > u64::from(facts.cpus) {
         return Err(ApiError::die(format!("MAX {} vcpus allowed per VM on this node", facts.cpus)));
     }
