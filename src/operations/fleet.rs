@@ -33,6 +33,8 @@ pub struct Settings {
     pub fact_age: Span,
     /// How long an archive may take to show up on the target (attribute caches of network file systems: up to 60 s).
     pub archive_visible: Span,
+    /// How long Proxmox VE may take to remove a replication job of a source that goes: it does so once a minute.
+    pub replication_removed: Span,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             delete: Span::from_secs(3600),
             fact_age: Span::from_secs(10),
             archive_visible: Span::from_secs(120),
+            replication_removed: Span::from_secs(180),
         }
     }
 }

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use federation::ClusterName;
-use federation::placement::ClusterFacts;
+use federation::placement::{ClusterFacts, StorageFacts};
 use proxmox::Error;
 
 use crate::create::dark;
@@ -103,7 +103,7 @@ impl Fleet {
     }
 }
 
-/// The node with the most memory not given out, among those that have every storage and bridge (design §4.5).
+/// The node with the most memory not given out, among those that have every storage, really room on it, and bridge (design §4.5).
 pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what: &str) -> Result<String, Failure> {
     if let Some(node) = &spec.node {
         return Ok(node.clone());
@@ -121,8 +121,17 @@ pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what
         on.storages.values().chain(&on.copies).all(|storage| has_storage(&node.name, storage))
             && on.nics.values().all(|place| has_bridge(&node.name, place))
     });
+    // A node whose pool is about to be full is the last choice, whatever was given out there.
+    let has_room = |node: &str| {
+        on.storages.values().all(|name| {
+            let on_it = spec.disks.iter().filter(|(slot, _)| on.storages.get(slot) == Some(name));
+            let size: u64 = on_it.map(|(_, disk)| disk.size.0).sum();
+            let of_node = |storage: &&StorageFacts| storage.name == *name && storage.nodes.contains(node);
+            facts.storages.iter().find(of_node).is_none_or(|storage| storage.avail.0 >= size)
+        })
+    };
     let best = fitting.max_by(|a, b| {
-        let key = |node: &federation::placement::NodeFacts| free(&node.name, node.memory.0);
+        let key = |node: &federation::placement::NodeFacts| (has_room(&node.name), free(&node.name, node.memory.0));
         key(a).cmp(&key(b)).then_with(|| b.name.cmp(&a.name))
     });
     best.map(|node| node.name.clone()).ok_or_else(|| {

@@ -1,5 +1,5 @@
 //! Owns what this process knows of one cluster: its client, and one overview that all callers share.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use proxmox::{Client, Permissions, Pool, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::task::JoinSet;
 
 use crate::inventory::Structure;
 use crate::journal::{Journal, OPERATIONS};
@@ -31,7 +32,19 @@ pub struct Site {
     permissions: OnceCell<Option<Permissions>>,
     identity: OnceCell<String>,
     documents: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    macs: Mutex<Option<(Instant, Arc<Vec<MacsOf>>)>>,
 }
+
+/// The MAC addresses of one guest, in upper case.
+#[derive(Debug)]
+pub(crate) struct MacsOf {
+    pub(crate) vmid: u32,
+    pub(crate) name: String,
+    pub(crate) macs: BTreeSet<String>,
+}
+
+/// How long the addresses that were read serve: many machines that move at once ask for them one after the other.
+const MACS_SERVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 struct Looked {
@@ -67,6 +80,7 @@ impl Site {
             permissions: OnceCell::new(),
             identity: OnceCell::new(),
             documents: Mutex::new(BTreeMap::new()),
+            macs: Mutex::new(None),
         }
     }
 
@@ -166,6 +180,35 @@ impl Site {
     /// The lock of one pool's comment: Proxmox VE takes no digest there, so a process writes it one at a time.
     pub(crate) async fn document(&self, pool: &str) -> Arc<Mutex<()>> {
         self.documents.lock().await.entry(pool.to_owned()).or_default().clone()
+    }
+
+    /// The MAC addresses of its virtual machines, as far as the token sees them: one read each. Templates, and so fenced copies,
+    /// can't start and don't count.
+    pub(crate) async fn macs(&self) -> Arc<Vec<MacsOf>> {
+        let mut known = self.macs.lock().await;
+        if let Some((at, macs)) = known.as_ref().filter(|(at, _)| at.elapsed() < MACS_SERVE) {
+            tracing::trace!(cluster = %self.name, age = ?at.elapsed(), "MAC addresses are known");
+            return macs.clone();
+        }
+        let overview = self.fresh().await.ok();
+        let guests = overview.iter().flat_map(|overview| overview.guests());
+        let mut asked = JoinSet::new();
+        for guest in guests.filter(|guest| guest.kind == "qemu" && !guest.template) {
+            let (Some(vmid), Some(node)) = (guest.vmid, guest.node.clone()) else { continue };
+            let client = self.client.clone();
+            // The client bounds how many of these calls run at once.
+            asked.spawn(async move {
+                let config = client.vm_config(&node, vmid, true).await.ok()?;
+                let nics = config.nics().unwrap_or_default();
+                let macs = nics.values().filter_map(proxmox::NicSpec::mac).map(str::to_uppercase).collect();
+                Some(MacsOf { vmid, name: config.name().unwrap_or_default().to_owned(), macs })
+            });
+        }
+        let mut found: Vec<MacsOf> = asked.join_all().await.into_iter().flatten().collect();
+        found.sort_by_key(|guest| guest.vmid);
+        let found = Arc::new(found);
+        *known = Some((Instant::now(), found.clone()));
+        found
     }
 
     /// The cluster's clock: seconds since 1970; 0 before its first answer.

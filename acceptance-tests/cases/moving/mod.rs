@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use harness::{Cli, SimulatedWorld, Workspace};
-use simulator::{Action, ClusterHandle, GuestSpec, Rule, VmSnapshot};
+use simulator::{Action, ClusterHandle, GuestSpec, Options, Rule, VmSnapshot, World};
 
 pub const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-moxxie");
 pub const YAML: &str = include_str!("../main_job/multi-site.yaml");
@@ -71,7 +71,14 @@ impl Machine {
 
     /// A new world that holds it, running, as if it had always been there.
     pub fn world(&self) -> SimulatedWorld {
-        let world = SimulatedWorld::three_sites();
+        self.world_with(|_| ())
+    }
+
+    /// The same in a world that is somewhat different.
+    pub fn world_with(&self, edit: impl Fn(&mut World)) -> SimulatedWorld {
+        let mut world = World::three_sites().expect("a world");
+        edit(&mut world);
+        let world = SimulatedWorld::start(world, Options::default());
         world.cluster(FROM).create_vm(&self.guest()).expect("the machine");
         world
     }

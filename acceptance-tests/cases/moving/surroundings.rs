@@ -141,11 +141,11 @@ fn what_lies_beside_a_machine_is_said_before_anything_is_touched() {
     target.set_cpu_flags("db1", "fpu sse sse2");
     scene.workspace.apply().expect(1).says("cpu_flags").says("x86-64-v2-AES");
     target.set_cpu_flags("db1", "fpu pni ssse3 cx16 sse4_1 sse4_2 popcnt aes lahf_lm");
-    source.replicate(vmid, "ws2");
-    scene.workspace.apply().expect(1).says("replication").says("100-0");
     assert_eq!(scene.world.writes(), Vec::<String>::new());
+    source.replicate(vmid, "ws2");
     scene.workspace.edit("main.tf", GONE, KEPT);
     scene.workspace.apply().expect(0).says("replication");
+    assert!(source.is_replicated(vmid), "a kept source keeps its jobs");
 }
 
 #[test]

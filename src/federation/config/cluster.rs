@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::consistency::{Cidr, is_cron};
+use super::consistency::is_cron;
 use super::tree::Value;
 use super::walk::{Section, nearest};
 use super::{FileConnection, derive};
@@ -11,7 +11,7 @@ use crate::model::{
     Reserve, VlanRange, VmidRange,
 };
 use crate::names::ClusterName;
-use crate::units::{Bandwidth, Bytes, Span};
+use crate::units::{Bandwidth, Bytes, Cidr, Span};
 
 /// A storage as the file declares it.
 pub(super) struct Backend {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::{check_ref, cluster_ref};
-use super::consistency::Cidr;
 use super::walk::{Notes, Section};
 use super::{ConfigError, FileConnection, Loaded, MigrationPolicies, cluster, consistency, derive, tree};
 use crate::digest::sha256_hex;
@@ -13,6 +12,7 @@ use crate::model::{
     Transport, TransportKind, Weekday, Window,
 };
 use crate::names::{ClusterName, PoolName};
+use crate::units::Cidr;
 
 /// Reads a federation file from its text.
 ///

@@ -7,8 +7,8 @@ pub const PRE_MIGRATION_CHECKS: [&str; 4] =
     ["verify_network_connectivity", "check_storage_compatibility", "validate_vm_configuration", "ensure_backup_exists"];
 
 /// What a move may drop, where the user names it (`accept_loss`).
-pub const ACCEPTED_LOSSES: [&str; 6] =
-    ["snapshots", "excluded-disks", "unused-disks", "pending-changes", "ha", "ha-rules"];
+pub const ACCEPTED_LOSSES: [&str; 8] =
+    ["snapshots", "excluded-disks", "unused-disks", "pending-changes", "ha", "ha-rules", "addresses", "firewall"];
 
 /// Where a check looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,14 @@ pub const PREFLIGHT: &[Check] = &[
     check("path", Side::Both, true, None, ALL, "are the path's method and transport carried out"),
     check("encryption", Side::Both, true, NETWORK, ALL, "does transport or link encrypt where it is required"),
     check("quorum", Side::Both, true, NETWORK, ALL, "have both clusters quorum"),
-    check("source_idle", Side::Source, true, CONFIG, ALL, "has the source no lock, and is it no template"),
+    check(
+        "source_idle",
+        Side::Source,
+        true,
+        CONFIG,
+        ALL,
+        "has the source no lock but a backup's that ends, and is it no template",
+    ),
     check("passthrough", Side::Source, true, CONFIG, ALL, "has the machine no device of its host"),
     check("local_media", Side::Source, true, CONFIG, ALL, "is no medium inserted"),
     check("snippets", Side::Target, true, CONFIG, ALL, "are the hook script and texts for cloud-init there too"),
@@ -89,6 +96,14 @@ pub const PREFLIGHT: &[Check] = &[
     check("transport_same", Side::Both, true, STORAGE, ARCHIVE, "is the transfer storage the same from both sides"),
     check("transport_space", Side::Source, true, STORAGE, ARCHIVE, "does the archive fit on the transfer storage"),
     check("storage_map", Side::Target, true, STORAGE, ALL, "have the disks one storage there"),
+    check(
+        "storage_space",
+        Side::Target,
+        true,
+        STORAGE,
+        ALL,
+        "have the storages there really room for what the disks may grow to",
+    ),
     check("backing_apart", Side::Both, true, STORAGE, ALL, "do the clusters share no storage for images"),
     check("foreign_volumes", Side::Target, true, STORAGE, ALL, "does no storage hold volumes of the target vmid"),
     check("vmid_free", Side::Target, true, CONFIG, ALL, "is the vmid free"),
@@ -104,11 +119,44 @@ pub const PREFLIGHT: &[Check] = &[
     ),
     check("ha_rules", Side::Target, true, CONFIG, ALL, "are its HA groups or rules there, or is their loss accepted"),
     check("replication", Side::Source, true, CONFIG, ALL, "is no replication job in the way of removing the source"),
+    check(
+        "network_identity",
+        Side::Target,
+        true,
+        NETWORK,
+        ALL,
+        "lie its static addresses in the subnets there, or is that accepted",
+    ),
+    check(
+        "mac_policy",
+        Side::Target,
+        true,
+        NETWORK,
+        ALL,
+        "may its MAC addresses be used there, and does nobody use them",
+    ),
+    check(
+        "firewall_parity",
+        Side::Target,
+        true,
+        NETWORK,
+        ALL,
+        "does what its firewall rules need exist there, or is their loss accepted",
+    ),
     check("cpu_flags", Side::Target, true, CONFIG, ALL, "has the node's processor what the machine's CPU type needs"),
+    check(
+        "machine_type",
+        Side::Target,
+        true,
+        CONFIG,
+        ALL,
+        "knows the node's QEMU the version that its machine type is pinned to",
+    ),
     check("notes_fit", Side::Source, true, CONFIG, ALL, "fits what the move writes into the machine's notes"),
     check("acl_entries", Side::Source, false, None, ALL, "are there access rules for its vmid, which stay behind"),
     check("backup_coverage", Side::Target, false, BACKUP, ALL, "is it in a backup job there, where it is in one here"),
     check("bandwidth_limit", Side::Both, false, NETWORK, ALL, "can the token set the rate limit that is asked for"),
+    check("window", Side::Both, true, None, ALL, "is the path's window open, and still open at the predicted end"),
     check("max_downtime", Side::Both, true, None, ALL, "is the predicted downtime within max_downtime"),
     check(
         "backup_exists",

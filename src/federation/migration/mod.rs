@@ -5,11 +5,13 @@
 //! target. The rule is here, as pure functions; the interpreter that carries it out lives in
 //! `operations` and may be killed at any instant.
 
+mod addresses;
 mod checks;
 mod step;
 mod transition;
 
 pub use crate::model::Method;
+pub use addresses::{Addresses, out_of_place};
 pub use checks::{ACCEPTED_LOSSES, Check, PRE_MIGRATION_CHECKS, PREFLIGHT, Side, checks_for};
 pub use step::{STEPS, Step, StepInfo, steps_of_a_move};
 pub use transition::{AfterFailure, Found, Way, after_failure, following, following_unwell, resume};

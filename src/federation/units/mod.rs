@@ -6,6 +6,7 @@
 
 mod bandwidth;
 mod bytes;
+mod cidr;
 mod span;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 
 pub use bandwidth::Bandwidth;
 pub use bytes::Bytes;
+pub use cidr::Cidr;
 pub use span::Span;
 
 /// A text that is not a quantity of the wanted kind; says what was written, why it was refused and what is accepted.

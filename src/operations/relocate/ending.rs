@@ -178,9 +178,50 @@ pub(crate) async fn remove_fenced(
         |doing: &str, error: Error| Failure::new(what).at(format!("{place}: {doing}")).said(error).next("apply again");
     // Set aside when the source was shut down.
     site.leave_ha(place.vmid).await.map_err(|error| fail("it can't be taken out of HA", error))?;
+    end_replication(site, place, fleet, deadline, what).await?;
     let set = site.client.set_config(&place.node, place.vmid, Params::new().flag("protection", false), None).await;
     set.map_err(|error| fail("its protection can't be lifted", error))?;
     let upid =
         site.client.delete_vm(&place.node, place.vmid).await.map_err(|error| fail("it can't be removed", error))?;
     fleet.wait(site, &upid, deadline, what).await
+}
+
+/// Removes the replication jobs of a guest that is about to be removed, and waits until they are gone: Proxmox VE removes no guest
+/// that has one (`pve-behaviour.md` §5.3). They are left alone before, for until then the guest may become the machine again
+/// (operations-review 26).
+async fn end_replication(
+    site: &Site,
+    place: &Place,
+    fleet: &crate::fleet::Fleet,
+    deadline: Instant,
+    what: &str,
+) -> Result<(), Failure> {
+    let until = deadline.min(Instant::now() + fleet.settings().replication_removed.into());
+    let mut pause = site.client.settings().task_poll_first;
+    loop {
+        let jobs = site.client.replication_jobs().await;
+        let jobs =
+            jobs.map_err(|error| Failure::new(what).at(format!("{place}: its replication can't be read")).said(error))?;
+        let jobs: Vec<_> = jobs.into_iter().filter(|job| job.guest == Some(place.vmid)).collect();
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        for job in jobs.iter().filter(|job| job.remove_job.is_none()) {
+            site.client.remove_replication_job(&job.id).await.map_err(|error| {
+                Failure::new(what)
+                    .at(format!("{place}: replication job {} can't be removed", job.id))
+                    .said(error)
+                    .next("remove it (Datacenter → Replication), and apply again")
+            })?;
+        }
+        if Instant::now() >= until {
+            let names: Vec<String> =
+                jobs.iter().map(|job| format!("{} to {}", job.id, job.target.as_deref().unwrap_or("?"))).collect();
+            return Err(Failure::new(what)
+                .at(format!("{place}: Proxmox VE has not removed its replication yet: {}", names.join(", ")))
+                .next("see whether the node that it replicates to answers, and apply again"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(site.client.settings().task_poll_max);
+    }
 }

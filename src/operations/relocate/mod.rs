@@ -240,11 +240,16 @@ impl Fleet {
             None => self.vmid_on(&to_site, spec, guest.place.vmid, what).await?,
         };
         let to = Place { cluster: target.clone(), node, vmid };
-        let passed =
-            Preflight { fleet: self, source: &from_site, target: &to_site, spec, guest, to: &to, resolved: &resolved }
-                .run()
-                .await
-                .map_err(|findings| preflight::refusal(what, &findings))?;
+        let preflight =
+            Preflight { fleet: self, source: &from_site, target: &to_site, spec, guest, to: &to, resolved: &resolved };
+        let passed = loop {
+            let passed = preflight.run().await.map_err(|findings| preflight::refusal(what, &findings))?;
+            match &passed.busy {
+                // Then everything is asked again: it may have taken hours.
+                Some(busy) => preflight.wait_for(busy, what, deadline).await?,
+                None => break passed,
+            }
+        };
         if let Some(pool) = &spec.pool {
             self.ensure_pool(&to_site, pool.as_str(), what).await?;
         }

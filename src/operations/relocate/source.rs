@@ -26,6 +26,17 @@ impl Move<'_> {
         if status.status != "running" {
             return Ok(());
         }
+        // Waiting for a turn may have taken long.
+        let misfit =
+            self.path.window.as_ref().and_then(|window| {
+                Some((window, window.misfit(self.source.now(), self.predicted.unwrap_or_default())?))
+            });
+        if let Some((window, misfit)) = misfit {
+            return Err(Failure::new(&self.what)
+                .at(format!("the path from {} to {} is open {window}: {misfit}", self.source.name, self.target.name))
+                .state("the machine runs, and was not shut down")
+                .next("apply again when it is open, or change the path's `window`"));
+        }
         self.journal.down_since.get_or_insert(self.source.now());
         let wish = &self.spec.migration;
         let upid = self

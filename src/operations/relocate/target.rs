@@ -1,4 +1,6 @@
 //! Owns the steps on the target up to its start: transfer, restore, verify, start.
+use std::collections::BTreeMap;
+
 use proxmox::{Params, TaskFilter, Upid};
 
 use super::{Move, archive, verify};
@@ -113,8 +115,18 @@ impl Move<'_> {
         for (slot, nic) in source.nics().unwrap_or_default() {
             params = params.set(&slot, self.mapped(&slot, nic).properties());
         }
+        // The guest takes them when it starts there; later it would have to be restarted for them.
+        for (key, value) in self.addresses() {
+            params = params.set(&key, value);
+        }
         let limit = self.path.max_bandwidth.map(|limit| limit.to_kib_per_second());
         Ok(params.opt("bwlimit", limit))
+    }
+
+    /// What cloud-init is told of addresses there, as the configuration wants it.
+    fn addresses(&self) -> BTreeMap<String, String> {
+        let wish = self.spec.cloud_init.iter().flat_map(|wish| &wish.addresses);
+        wish.map(|(slot, addresses)| (addresses.key(*slot), addresses.value())).collect()
     }
 
     /// A network device as it is on the target: mapped where the configuration names it, else as it was; its link down.
@@ -141,7 +153,7 @@ impl Move<'_> {
         }
         let target = self.target.client.vm_config(&to.node, to.vmid, true).await;
         let target = target.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
-        let differences = verify::differences(&source, &target, &self.journal.volumes);
+        let differences = verify::differences(&source, &target, &self.journal.volumes, &self.addresses());
         if differences.is_empty() {
             return Ok(());
         }

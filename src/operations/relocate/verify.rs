@@ -10,11 +10,20 @@ const OTHER: [&str; 10] =
 /// A storage may round a disk up to its allocation unit.
 const ROUNDING: u64 = 4 << 20;
 
-/// How `target` differs from `source` where it may not, in words. `volumes`: what our restore made.
-pub(super) fn differences(source: &VmConfig, target: &VmConfig, volumes: &[String]) -> Vec<String> {
+/// How `target` differs from `source` where it may not, in words. `volumes`: what our restore made. `given`: keys that it was told,
+/// and their values.
+pub(super) fn differences(
+    source: &VmConfig,
+    target: &VmConfig,
+    volumes: &[String],
+    given: &BTreeMap<String, String>,
+) -> Vec<String> {
     let mut found = Vec::new();
+    for (key, value) in given.iter().filter(|(key, value)| target.get(key) != Some(value.as_str())) {
+        found.push(format!("{key} is {:?}, and should be {value:?}", target.get(key).unwrap_or_default()));
+    }
     let unused = |key: &str| key.starts_with("unused");
-    let compared = |key: &str| !OTHER.contains(&key) && !unused(key) && !is_device(key);
+    let compared = |key: &str| !OTHER.contains(&key) && !unused(key) && !is_device(key) && !given.contains_key(key);
     for (key, value) in source.raw().iter().filter(|(key, _)| compared(key)) {
         match target.get(key) {
             Some(there) if there == value => {}
@@ -117,7 +126,16 @@ mod tests {
 
     #[test]
     fn a_mapped_copy_is_the_same_machine() {
-        assert_eq!(differences(&source(), &target(&[]), &ours()), Vec::<String>::new());
+        assert_eq!(differences(&source(), &target(&[]), &ours(), &BTreeMap::new()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_restore_was_told_is_there_and_differs_from_the_source() {
+        let there = target(&[("ipconfig0", "ip=10.2.0.5/24")]);
+        let given = |value: &str| BTreeMap::from([("ipconfig0".to_owned(), value.to_owned())]);
+        assert_eq!(differences(&source(), &there, &ours(), &given("ip=10.2.0.5/24")), Vec::<String>::new());
+        assert_eq!(differences(&source(), &there, &ours(), &given("ip=10.2.0.6/24")).len(), 1);
+        assert_eq!(differences(&source(), &there, &ours(), &BTreeMap::new()), ["ipconfig0 was not there"]);
     }
 
     #[test]
@@ -135,7 +153,7 @@ mod tests {
             (("hugepages", "2"), "hugepages"),
         ];
         for (change, key) in cases {
-            let found = differences(&source(), &target(&[change]), &ours());
+            let found = differences(&source(), &target(&[change]), &ours(), &BTreeMap::new());
             assert!(found.iter().any(|line| line.starts_with(key)), "{change:?}: {found:?}");
         }
     }

@@ -1,13 +1,11 @@
 //! Owns ReadDataSource of `data.moxxie_migration_plan`.
+use federation::migration::ACCEPTED_LOSSES;
 use federation::{ClusterName, Span};
 use operations::{Failure, Finding, MigrationPlan, Place, VmSpec};
 use protocol::{AttributePath, Diagnostics, Value};
 
 use crate::failures::report;
 use crate::placing::Ready;
-
-/// What a move may leave behind.
-const LOSSES: [&str; 4] = ["snapshots", "excluded-disks", "unused-disks", "pending-changes"];
 
 /// Static checks.
 pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
@@ -17,8 +15,8 @@ pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
     if let Some(Err(error)) = config.attr("max_downtime").as_str().map(str::parse::<Span>) {
         diags.error_at(AttributePath::new("max_downtime"), "Invalid max_downtime", error.to_string());
     }
-    for loss in losses(config).filter(|loss| !LOSSES.contains(loss)) {
-        let detail = format!("{loss:?} is not one of {}.", LOSSES.join(", "));
+    for loss in losses(config).filter(|loss| !ACCEPTED_LOSSES.contains(loss)) {
+        let detail = format!("{loss:?} is not one of {}.", ACCEPTED_LOSSES.join(", "));
         diags.error_at(AttributePath::new("accept_loss"), "Unknown loss", detail);
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn schema() -> Schema {
                 .describe("Longest downtime that may be predicted, for example `30m`."),
             Attribute::new("accept_loss", Type::set(Type::String))
                 .optional()
-                .describe("What may be left behind: `snapshots`, `excluded-disks`, `unused-disks`, `pending-changes`."),
+                .describe("What may be lost, as in `migration.accept_loss` of the machine."),
             Attribute::bool("feasible").computed().describe("Whether nothing stands in the way."),
             Attribute::string("method").computed().describe("How: `backup-restore`."),
             Attribute::nested("from", NestingMode::Single, place()).computed().describe("Where it is."),

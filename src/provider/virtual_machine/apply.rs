@@ -220,12 +220,13 @@ async fn change(
         let current = Current { cluster: record.cluster.clone(), vmid: record.vmid };
         let request = planned_request(&req.planned_state, &req.config, Some(current))
             .ok_or_else(|| Failure::new("The plan names no cluster").next("plan again"))?;
-        // As it is, to where it goes; its other changes come after.
+        // As it is, to where it goes; its other changes come after. Addresses that don't fit there are told from those that will.
         let as_is = VmSpec {
             vmid: new.vmid,
             node: new.node.clone(),
             pool: new.pool.clone(),
             migration: new.migration.clone(),
+            cloud_init: new.cloud_init.clone(),
             ..old.clone()
         };
         let moved = if record.cluster == *target {

@@ -209,7 +209,8 @@ fn behaviour() -> Vec<Attribute> {
         Attribute::new("accept_loss", Type::set(Type::String)).optional().computed().describe(
             "What a move may drop: `snapshots`, `excluded-disks` (disks with `backup = false`), `unused-disks`, \
              `pending-changes`, `ha` (the token can't manage HA on the target), `ha-rules` (HA groups and rules of the same \
-             name don't exist there). Without it such a machine is not moved.",
+             name don't exist there), `addresses` (cloud-init's static addresses don't lie in the target's subnet), `firewall` \
+             (the firewall is off there, or lacks what the machine's rules name). Without it such a machine is not moved.",
         ),
     ];
     let timeouts = [("create", "1h"), ("update", "24h"), ("delete", "1h")].map(|(name, unset)| {

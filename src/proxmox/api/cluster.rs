@@ -330,6 +330,15 @@ impl Client {
         self.get("/cluster/replication", Params::new()).await
     }
 
+    /// Marks a replication job for removal; PVE removes it, and the copy, at its next run within a minute, once it reaches the
+    /// copy's node (`pve-behaviour.md` §10.4). Right: VM.Replicate on the guest; before 9 Datastore.Allocate on `/storage`.
+    ///
+    /// # Errors
+    /// 403.
+    pub async fn remove_replication_job(&self, id: &str) -> Result<()> {
+        self.delete(&crate::api_path(["cluster", "replication", id]), Params::new()).await.map(|_| ())
+    }
+
     /// Scheduled backups. Right: Sys.Audit on `/`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod access;
 mod backup;
 mod cluster;
+mod firewall;
 mod ha;
 mod node;
 mod pool;
@@ -12,6 +13,7 @@ mod vm;
 
 pub use access::{AclEntry, Permissions};
 pub use cluster::{BackupJob, ClusterStatus, NodeMember, ReplicationJob, Resource, ResourceKind, Version};
+pub use firewall::{FirewallOptions, FirewallRef, FirewallRule};
 pub use ha::{HaResource, HaRule, HaService};
 pub use node::{CertificateInfo, Cpu, MachineType, NetworkInterface, Node, NodeStatus, Usage};
 pub use pool::{Pool, PoolMember};

@@ -1,9 +1,8 @@
 //! Owns what lies beside a machine and doesn't go along by itself (HA, replication, rights, backup jobs), and what of it is set
 //! up on the target.
-use federation::migration::ACCEPTED_LOSSES;
 use proxmox::{BackupJob, Error, HaRule, Params, VmConfig};
 
-use super::{Finding, Findings, Preflight, finding};
+use super::{Findings, Preflight, finding};
 use crate::failure::Failure;
 use crate::notes::{self, Copy, Kept, Mark};
 use crate::site::Site;
@@ -61,21 +60,6 @@ pub(in crate::relocate) async fn ha_carried(
 }
 
 impl Preflight<'_> {
-    fn accepts(&self, loss: &str) -> bool {
-        debug_assert!(ACCEPTED_LOSSES.contains(&loss), "{loss} is not documented");
-        self.spec.migration.accept_loss.contains(loss)
-    }
-
-    /// What is lost is refused, or listed where the user accepts it.
-    fn lost(&self, found: Finding, loss: &str, findings: &mut Findings, warnings: &mut Vec<Failure>) {
-        if self.accepts(loss) {
-            let what = format!("A loss is accepted ({})", found.id);
-            warnings.push(Failure::new(what).at(found.text));
-        } else {
-            findings.push(Finding { next: format!("{}, or accept_loss = [\"{loss}\"]", found.next), ..found });
-        }
-    }
-
     /// What doesn't go along by itself.
     pub(super) async fn beside(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
         self.ha_there(findings, warnings).await;
@@ -103,21 +87,35 @@ impl Preflight<'_> {
     }
 
     /// Replication stays where it is: needless for a backup, and its copy inside the cluster is lost with the job
-    /// (operations-review 26). Proxmox VE removes no guest that has a job.
+    /// (operations-review 26). A source that is removed loses its jobs right before that, when it can't become the machine again.
     async fn replication(&self, findings: &mut Findings, warnings: &mut Vec<Failure>) {
-        let place = &self.guest.place;
-        let Ok(jobs) = self.source.client.replication_jobs().await else { return };
+        let (place, client) = (&self.guest.place, &self.source.client);
+        let Ok(jobs) = client.replication_jobs().await else { return };
         let jobs: Vec<String> =
             jobs.into_iter().filter(|job| job.guest == Some(place.vmid)).map(|job| job.id).collect();
         if jobs.is_empty() {
             return;
         }
-        let text = format!("{place} has replication jobs, which stay behind: {}", jobs.join(", "));
-        if self.spec.migration.source == Source::Delete {
-            let next = "remove them first, for a guest with a job can't be removed; or set source = \"keep\"";
-            findings.push(finding("replication", text, next));
-        } else {
+        let jobs = jobs.join(", ");
+        if self.spec.migration.source == Source::Keep {
+            let text = format!("{place} has replication jobs, which stay behind with it: {jobs}");
             warnings.push(Failure::new("Replication does not go along (replication)").at(text));
+            return;
+        }
+        // VM.Replicate came with 9 (`pve-behaviour.md` §1.4).
+        let newer = client.version().await.is_ok_and(|version| version.at_least(9, 0));
+        let (path, right) = match newer {
+            true => (format!("/vms/{}", place.vmid), "VM.Replicate"),
+            false => ("/storage".to_owned(), "Datastore.Allocate"),
+        };
+        let held = client.permissions(Some(&path)).await;
+        if held.is_ok_and(|held| held.has(&path, right)) {
+            let text = format!("{place}: its replication jobs are removed, with their copies, before it is: {jobs}");
+            warnings.push(Failure::new("Replication ends with the source (replication)").at(text));
+        } else {
+            let text =
+                format!("{place} has replication jobs, which the token can't remove ({right} on {path}): {jobs}");
+            findings.push(finding("replication", text, "grant it, remove them first, or set source = \"keep\""));
         }
     }
 

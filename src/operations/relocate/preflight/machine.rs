@@ -7,10 +7,6 @@ impl Preflight<'_> {
     /// What a backup would silently drop, or a target could not run.
     pub(super) async fn configuration(&self, config: &VmConfig, findings: &mut Findings) {
         let place = &self.guest.place;
-        if let Some(lock) = config.lock() {
-            let next = format!("wait for what holds it, or run `qm unlock {}` on {}", place.vmid, place.node);
-            findings.push(finding("source_idle", format!("{place} is locked ({lock})"), next));
-        }
         if config.template() {
             findings.push(finding("source_idle", format!("{place} is a template"), "only machines move"));
         }
@@ -22,13 +18,12 @@ impl Preflight<'_> {
             ));
         }
         self.snippets(config, findings).await;
-        let accepts = |loss: &str| self.spec.migration.accept_loss.contains(loss);
         let disks = config.disks().unwrap_or_default();
         for (slot, disk) in &disks {
             if disk.is_cdrom() && !disk.is_cloudinit() && disk.volume() != "none" {
                 let text = format!("{place}: {slot} holds the medium {}", disk.volume());
                 findings.push(finding("local_media", text, "eject it: it may not exist on the target"));
-            } else if !disk.backup() && !accepts("excluded-disks") {
+            } else if !disk.backup() && !self.accepts("excluded-disks") {
                 let text = format!("{place}: {slot} ({}) is excluded from backup and would stay behind", disk.volume());
                 findings.push(finding(
                     "disks_without_backup",
@@ -38,14 +33,14 @@ impl Preflight<'_> {
             }
         }
         for (slot, disk) in config.unused().unwrap_or_default() {
-            if !accepts("unused-disks") {
+            if !self.accepts("unused-disks") {
                 let text = format!("{place}: {slot} ({}) is not attached and would stay behind", disk.volume());
                 findings.push(finding("unused_disks", text, "remove it, or accept_loss = [\"unused-disks\"]"));
             }
         }
         let client = &self.source.client;
         match client.snapshots(&place.node, place.vmid).await {
-            Ok(snapshots) if !snapshots.is_empty() && !accepts("snapshots") => {
+            Ok(snapshots) if !snapshots.is_empty() && !self.accepts("snapshots") => {
                 let names: Vec<String> = snapshots.into_iter().map(|snapshot| snapshot.name).collect();
                 let text = format!("{place} has snapshots, which a backup doesn't hold: {}", names.join(", "));
                 findings.push(finding("snapshots", text, "remove them, or accept_loss = [\"snapshots\"]"));
@@ -59,7 +54,7 @@ impl Preflight<'_> {
             Ok(pending) => {
                 let keys: Vec<String> =
                     pending.iter().filter(|one| one.is_pending()).map(|one| one.key.clone()).collect();
-                if !keys.is_empty() && !accepts("pending-changes") {
+                if !keys.is_empty() && !self.accepts("pending-changes") {
                     let text = format!("{place} has changes that wait for a restart: {}", keys.join(", "));
                     findings.push(finding(
                         "pending_changes",

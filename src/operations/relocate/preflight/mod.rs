@@ -1,7 +1,9 @@
 //! Owns what is checked before a machine is touched: one list with stable ids; what can't be carried is refused here. Each
 //! subject has its file; this one runs them all.
 mod beside;
+mod idle;
 mod machine;
+mod network;
 mod path;
 mod processor;
 mod rights;
@@ -9,10 +11,11 @@ mod storage;
 
 use std::sync::Arc;
 
-use federation::migration::PREFLIGHT;
+use federation::migration::{ACCEPTED_LOSSES, PREFLIGHT};
 use federation::model::MigrationPath;
 
 pub(super) use beside::ha_carried;
+pub(super) use idle::Busy;
 pub(super) use storage::transfer_of;
 
 use crate::failure::Failure;
@@ -61,6 +64,8 @@ pub(super) struct Passed {
     pub(super) warnings: Vec<Failure>,
     /// In seconds.
     pub(super) predicted_downtime: u64,
+    /// What has to end before the move can begin.
+    pub(super) busy: Option<Busy>,
 }
 
 type Findings = Vec<Finding>;
@@ -104,14 +109,33 @@ impl Preflight<'_> {
         self.rights(&transfer, &mut findings).await;
         let ha_state = self.ha(&mut findings).await;
         let mut warnings = self.limits(&path).await;
+        let busy = self.lock(&config, &mut findings, &mut warnings).await;
         self.beside(&config, &mut findings, &mut warnings).await;
+        self.network(&config, &mut findings, &mut warnings).await;
         self.processor(&config, &mut findings, &mut warnings).await;
+        self.machine_type(&config, &mut findings).await;
         let predicted_downtime = self.downtime(&config, &path, &mut findings);
+        self.window(&path, predicted_downtime, &mut findings);
         match transfer {
             Some(transfer) if findings.is_empty() => {
-                Ok(Passed { path, transfer, ha_state, warnings, predicted_downtime })
+                Ok(Passed { path, transfer, ha_state, warnings, predicted_downtime, busy })
             }
             _ => Err(findings),
+        }
+    }
+
+    fn accepts(&self, loss: &str) -> bool {
+        debug_assert!(ACCEPTED_LOSSES.contains(&loss), "{loss} is not documented");
+        self.spec.migration.accept_loss.contains(loss)
+    }
+
+    /// What is lost is refused, or listed where the user accepts it.
+    fn lost(&self, found: Finding, loss: &str, findings: &mut Findings, warnings: &mut Vec<Failure>) {
+        if self.accepts(loss) {
+            let what = format!("A loss is accepted ({})", found.id);
+            warnings.push(Failure::new(what).at(found.text));
+        } else {
+            findings.push(Finding { next: format!("{}, or accept_loss = [\"{loss}\"]", found.next), ..found });
         }
     }
 }
@@ -126,8 +150,10 @@ mod tests {
     fn reported() -> BTreeSet<&'static str> {
         let files = [
             include_str!("beside.rs"),
+            include_str!("idle.rs"),
             include_str!("machine.rs"),
             include_str!("mod.rs"),
+            include_str!("network.rs"),
             include_str!("path.rs"),
             include_str!("processor.rs"),
             include_str!("rights.rs"),

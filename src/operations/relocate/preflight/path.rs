@@ -63,6 +63,16 @@ impl Preflight<'_> {
         predicted
     }
 
+    /// A move that would begin outside of the path's window, or is predicted to end outside of it (operations-review 30).
+    pub(super) fn window(&self, path: &MigrationPath, predicted: u64, findings: &mut Findings) {
+        let Some(window) = &path.window else { return };
+        // The source's clock, as its answers give it.
+        if let Some(misfit) = window.misfit(self.source.now(), predicted) {
+            let text = format!("the path from {} to {} is open {window}: {misfit}", self.source.name, self.target.name);
+            findings.push(finding("window", text, "apply again when it is open, or change the path's `window`"));
+        }
+    }
+
     /// A rate limit that can't be set is said, never ignored (operations-review 15).
     pub(super) async fn limits(&self, path: &MigrationPath) -> Vec<Failure> {
         let Some(limit) = path.max_bandwidth else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! Owns what a machine's processor needs of the target's node.
+//! Owns what a machine's processor and machine type need of the target's node.
 use proxmox::VmConfig;
 
 use super::{Findings, Preflight, finding};
@@ -21,7 +21,56 @@ fn flags_of(model: &str) -> Vec<&'static str> {
     parts.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, flags)| flags.iter().copied()).collect()
 }
 
+/// A version of a machine type: major, minor, and Proxmox VE's own revision of it.
+type MachineVersion = (u32, u32, u32);
+
+/// The version that a machine type is pinned to: `9.2+pve1` of `pc-q35-9.2+pve1`; none where the newest is meant.
+fn pinned(machine: &str) -> Option<MachineVersion> {
+    let kind = machine.split(',').next()?;
+    let kind = kind.strip_prefix("type=").unwrap_or(kind);
+    version(kind.rsplit('-').next()?)
+}
+
+fn version(text: &str) -> Option<MachineVersion> {
+    let (numbers, revision) = text.split_once("+pve").unwrap_or((text, "0"));
+    let (major, minor) = numbers.split_once('.')?;
+    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?, revision.parse().ok()?))
+}
+
+/// Whether a QEMU that knows `known` is too old for `wanted`. Revisions count only where the list has any of that version.
+fn too_old(wanted: MachineVersion, known: impl Iterator<Item = MachineVersion> + Clone) -> bool {
+    let (major, minor, revision) = wanted;
+    let Some(newest) = known.clone().map(|(major, minor, _)| (major, minor)).max() else { return false };
+    let revisions = known.filter(|known| (known.0, known.1) == (major, minor)).map(|known| known.2).max();
+    (major, minor) > newest || revisions.is_some_and(|most| most > 0 && revision > most)
+}
+
 impl Preflight<'_> {
+    /// A machine type that is newer than the target's QEMU fails at the start only, past the point of no return
+    /// (`pve-behaviour.md` A15).
+    pub(super) async fn machine_type(&self, config: &VmConfig, findings: &mut Findings) {
+        let Some((machine, wanted)) = config.machine().and_then(|machine| Some((machine, pinned(machine)?))) else {
+            return;
+        };
+        let types = match self.target.client.machine_types(&self.to.node).await {
+            Ok(types) => types,
+            Err(error) => {
+                let next = "see why the node doesn't tell its machine types";
+                return findings.push(finding("machine_type", error.to_string(), next));
+            }
+        };
+        let known = types.iter().filter_map(|one| version(&one.version));
+        if too_old(wanted, known.clone()) {
+            let newest = known.max().map(|(major, minor, _)| format!("{major}.{minor}")).unwrap_or_default();
+            let text = format!(
+                "{}, node {}: its QEMU knows machine types up to {newest}, the machine is pinned to {machine}",
+                self.target.name, self.to.node
+            );
+            let next = "upgrade the node, or set `machine` to one that both know, and restart the machine first";
+            findings.push(finding("machine_type", text, next));
+        }
+    }
+
     /// A model that the target's processor lacks fails at the start only, past the point of no return (operations-review 35).
     pub(super) async fn processor(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
         let model = config.cpu_type().unwrap_or("kvm64");
@@ -56,6 +105,27 @@ impl Preflight<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_type_is_too_new_by_its_version_and_then_by_its_revision() {
+        let known = |texts: &[&str]| texts.iter().filter_map(|text| version(text)).collect::<Vec<_>>();
+        let plain = known(&["8.1", "9.0", "9.2"]);
+        let revised = known(&["9.2", "9.2+pve1", "10.1+pve0"]);
+        let too_old = |machine: &str, known: &[MachineVersion]| {
+            pinned(machine).is_some_and(|wanted| too_old(wanted, known.iter().copied()))
+        };
+        for machine in ["pc-q35-10.0", "pc-i440fx-9.3", "type=pc-q35-10.1+pve0,viommu=virtio"] {
+            assert!(too_old(machine, &plain), "{machine}");
+        }
+        for machine in ["q35", "pc", "pc-q35-9.2", "pc-q35-9.2+pve1", "pc-i440fx-8.0", "pc-q35-10.0"] {
+            assert!(
+                !too_old(machine, &if machine.ends_with("10.0") { revised.clone() } else { plain.clone() }),
+                "{machine}"
+            );
+        }
+        assert!(too_old("pc-q35-9.2+pve2", &revised) && !too_old("pc-q35-9.2+pve1", &revised));
+        assert!(!too_old("pc-q35-9.2", &[]), "a node that lists none says nothing");
+    }
 
     #[test]
     fn newer_models_need_what_older_ones_need() {

@@ -1,6 +1,8 @@
 //! Owns what is asked of storages: the transfer storage, the target's, and whether the clusters' images are apart.
+use std::collections::BTreeMap;
+
 use federation::model::MigrationPath;
-use proxmox::{StorageDefinition, VmConfig};
+use proxmox::{Storage, StorageDefinition, VmConfig};
 
 use super::{Finding, Findings, Preflight, finding, refusal};
 use crate::failure::Failure;
@@ -81,12 +83,47 @@ impl Preflight<'_> {
         let mut images: Vec<String> = storages.into_iter().cloned().collect();
         // A restore takes volumes in from every image storage of its node, not from the one it writes to alone.
         if let Ok(there) = self.target.client.storages(&self.to.node).await {
+            self.room_for_disks(config, &there, findings);
             images.extend(there.into_iter().filter(|one| one.holds("images") && one.active).map(|one| one.storage));
         }
         images.sort();
         images.dedup();
         for storage in &images {
             self.no_foreign_volume(storage, findings).await;
+        }
+    }
+
+    /// The disks may become as large as they are said to be: a thin pool that is full by then stops every machine on it
+    /// (`pve-behaviour.md` §7, operations-review 35). What is free is what is really free, whatever was given out.
+    fn room_for_disks(&self, config: &VmConfig, there: &[Storage], findings: &mut Findings) {
+        let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
+        let first = self.resolved.storages.values().next();
+        for (slot, disk) in config.disks().unwrap_or_default() {
+            let size = disk.size_bytes().filter(|_| disk.backup() && !disk.is_cdrom()).unwrap_or_default();
+            let mapped = slot.parse().ok().and_then(|slot| self.resolved.storages.get(&slot));
+            if let Some(storage) = mapped.or(first) {
+                *needed.entry(storage).or_default() += size;
+            }
+        }
+        for (name, size) in needed {
+            let Some(avail) = there.iter().find(|storage| storage.storage == name).and_then(|found| found.avail) else {
+                continue;
+            };
+            if avail < size {
+                let human = |bytes: u64| federation::Bytes(bytes).human();
+                let text = format!(
+                    "{}, node {}: storage {name} really has {} free, the disks may grow to {}",
+                    self.target.name,
+                    self.to.node,
+                    human(avail),
+                    human(size)
+                );
+                findings.push(finding(
+                    "storage_space",
+                    text,
+                    "free some space on it, or map the disks to another storage",
+                ));
+            }
         }
     }
 
