@@ -1,5 +1,7 @@
 //! The contract of plan and apply, over many pairs through the real CLIs with somebody else's changes in between: an apply does
 //! exactly what its plan showed, or is refused by us, naming what changed, with nothing touched and nothing tainted.
+#[path = "plan_pairs/foreign.rs"]
+mod foreign;
 mod support;
 
 use std::collections::BTreeMap;
@@ -7,6 +9,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 use std::sync::Mutex;
 
+use foreign::{Dice, Foreign};
 use harness::{Cli, Run, SimulatedWorld, Workspace, clis};
 use serde_json::{Value, json};
 use simulator::{NodePower, Options, World};
@@ -17,81 +20,6 @@ use support::{
 /// Pairs in all, and in one world.
 const PAIRS: usize = 208;
 const PER_WORLD: usize = 26;
-
-/// A small generator (SplitMix64), so that one number says all of a run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap_or(0)
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.roll(from.len())].clone()
-    }
-}
-
-/// What somebody else does between plan and apply.
-#[derive(Debug, Clone, PartialEq)]
-enum Foreign {
-    Nothing,
-    FillMemory(&'static str),
-    AddToPool(&'static str),
-    StorageGone(&'static str),
-    Dark(&'static str),
-    NoQuorum(&'static str),
-    NodesDown(&'static str),
-    MoveAway(String),
-    Resize(String),
-    Retag(String),
-    AnotherPlan(Box<Foreign>),
-    FolderGone,
-    FolderOfAnEarlierPlan,
-}
-
-impl Foreign {
-    fn any(dice: &mut Dice, existing: &[String]) -> Foreign {
-        let cluster = dice.pick(&CLUSTERS);
-        match dice.roll(if existing.is_empty() { 12 } else { 18 }) {
-            0 | 1 => Foreign::Nothing,
-            2 | 3 => Foreign::FillMemory(cluster),
-            4 => Foreign::AddToPool(cluster),
-            5 => Foreign::StorageGone(cluster),
-            6 => Foreign::Dark(cluster),
-            7 => Foreign::NoQuorum(cluster),
-            8 => Foreign::NodesDown(cluster),
-            9 => Foreign::AnotherPlan(Box::new(Foreign::FillMemory(cluster))),
-            10 => Foreign::FolderGone,
-            11 => Foreign::FolderOfAnEarlierPlan,
-            12 | 13 => Foreign::MoveAway(dice.pick(existing)),
-            14 | 15 => Foreign::Resize(dice.pick(existing)),
-            _ => Foreign::Retag(dice.pick(existing)),
-        }
-    }
-
-    fn is_folder(&self) -> bool {
-        matches!(self, Foreign::FolderGone | Foreign::FolderOfAnEarlierPlan)
-    }
-
-    /// What a refusal because of it must name, one of them.
-    fn names(&self) -> Vec<String> {
-        match self {
-            Foreign::FillMemory(cluster)
-            | Foreign::AddToPool(cluster)
-            | Foreign::StorageGone(cluster)
-            | Foreign::Dark(cluster)
-            | Foreign::NoQuorum(cluster)
-            | Foreign::NodesDown(cluster) => vec![(*cluster).to_owned()],
-            Foreign::AnotherPlan(inner) => inner.names(),
-            Foreign::MoveAway(name) | Foreign::Resize(name) | Foreign::Retag(name) => vec![name.clone()],
-            Foreign::Nothing | Foreign::FolderGone | Foreign::FolderOfAnEarlierPlan => Vec::new(),
-        }
-    }
-}
 
 /// How a pair runs.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use federation::Span;
 use proxmox::Error;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Object, Remedy};
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::ha;
@@ -32,13 +32,15 @@ impl Fleet {
                 return Err(Failure::new(what)
                     .at(format!("somebody moved it to {}", guest.place))
                     .state("nothing was touched")
-                    .next("apply -refresh-only, so that state says where it is, and destroy again"));
+                    .next("have state say where it is, and destroy again")
+                    .remedy(Remedy::Follow));
             }
             Found::Unsure(why) => {
                 return Err(Failure::new(what)
                     .at(why)
                     .state("nothing was touched")
-                    .next("bring back what can't be asked, or take it out of state with a removed block"));
+                    .next("bring back what can't be asked, or forget the machine")
+                    .remedy(Remedy::Forget(Object::Machine)));
             }
         };
         let mut warnings = Vec::new();

@@ -35,8 +35,36 @@ pub struct Parts {
     pub state: String,
     /// What to do next.
     pub next: String,
+    /// What helps by means that only the caller has words for: the program that keeps the record of what is managed.
+    pub remedy: Option<Remedy>,
     /// What kind of failure it is.
     pub kind: FailureKind,
+}
+
+/// Something to be done where the record of what is managed is kept. How that is typed is the caller's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// Take in an object that exists, by its id.
+    Import(Object, String),
+    /// Forget an object without removing it.
+    Forget(Object),
+    /// Forget it, and take it in again by its id: what is recorded of it can't be trusted.
+    TakeInAgain(Object, String),
+    /// Have what is recorded follow what is there.
+    Follow,
+    /// Name this object where others depend on it, so that the order is known.
+    Refer(Object),
+}
+
+/// A kind of object that is managed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    /// A cluster's own record.
+    Cluster,
+    /// A resource pool.
+    Pool,
+    /// A virtual machine.
+    Machine,
 }
 
 /// What a caller may conclude from a failure.
@@ -61,6 +89,7 @@ impl Failure {
             said: None,
             state: String::new(),
             next: String::new(),
+            remedy: None,
             kind: FailureKind::Plain,
         }))
     }
@@ -95,6 +124,12 @@ impl Failure {
     /// Says what to do next.
     pub fn next(mut self, next: impl Into<String>) -> Failure {
         self.next = next.into();
+        self
+    }
+
+    /// Says what helps where the record of what is managed is kept.
+    pub fn remedy(mut self, remedy: Remedy) -> Failure {
+        self.remedy = Some(remedy);
         self
     }
 

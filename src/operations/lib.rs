@@ -47,7 +47,7 @@ pub use audit::Audit;
 pub use create::Outcome;
 pub use enrolment::{ClusterFound, ClusterRecord, ClusterWritten};
 pub use enrolment::{PoolCopies, PoolFound, PoolWritten, Revision};
-pub use failure::{Failure, FailureKind, Parts};
+pub use failure::{Failure, FailureKind, Object, Parts, Remedy};
 pub use fleet::{Fleet, Settings};
 pub use guest::{Guest, Record, RetiredCopy};
 pub use identity::Found;

@@ -5,15 +5,24 @@ use operations::Failure;
 use protocol::Diagnostics;
 
 use crate::placing::Ready;
+use crate::remedies;
 
 /// Reports a failure as an error.
 pub(crate) fn report(failure: &Failure, diags: &mut Diagnostics) {
-    diags.error(&failure.what, failure.detail());
+    diags.error(&failure.what, detail(failure));
 }
 
 /// Reports a failure that did no harm as a warning.
 pub(crate) fn warn(failure: &Failure, diags: &mut Diagnostics) {
-    diags.warning(&failure.what, failure.detail());
+    diags.warning(&failure.what, detail(failure));
+}
+
+/// Everything behind the first line, and what to type.
+pub(crate) fn detail(failure: &Failure) -> String {
+    match &failure.remedy {
+        Some(remedy) => format!("{}\nHow: {}", failure.detail(), remedies::in_words(remedy)),
+        None => failure.detail(),
+    }
 }
 
 /// Reports what keeps an object from being refreshed: as an error, but where everything is to be destroyed as a warning, for an

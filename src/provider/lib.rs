@@ -17,6 +17,7 @@ mod placing;
 mod private;
 mod proposals;
 mod reading;
+mod remedies;
 mod resource_pool;
 mod snapshot;
 mod validation_data;

@@ -60,16 +60,33 @@ impl Parent {
     }
 }
 
-#[cfg(target_os = "linux")]
+/// What the CLI that started this process is called, for commands that a person is to type.
+pub(crate) fn program() -> String {
+    let path = command_line().into_iter().next().unwrap_or_default();
+    called(&path).to_owned()
+}
+
+/// `tofu` where that is in the name of its file; else `terraform`, also for what isn't known.
+fn called(path: &str) -> &'static str {
+    let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
+    if name.contains("tofu") { "tofu" } else { "terraform" }
+}
+
 fn words() -> Vec<String> {
+    command_line().into_iter().skip(1).collect()
+}
+
+/// The command line of the process that started this one; empty where the system doesn't tell.
+#[cfg(target_os = "linux")]
+fn command_line() -> Vec<String> {
     let file = format!("/proc/{}/cmdline", std::os::unix::process::parent_id());
     let bytes = std::fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    text.split_terminator('\0').skip(1).map(str::to_owned).collect()
+    text.split_terminator('\0').map(str::to_owned).collect()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn words() -> Vec<String> {
+fn command_line() -> Vec<String> {
     Vec::new()
 }
 

@@ -1,7 +1,7 @@
 //! A cluster leaves the federation only when nothing of ours is on it, also what no pool holds and another workspace made.
 use std::path::Path;
 
-use harness::{Cli, SimulatedWorld, Workspace, clis};
+use harness::{Cli, Kind, SimulatedWorld, Workspace, clis};
 use serde_json::{Value, json};
 use simulator::{GuestSpec, Options, World};
 
@@ -41,7 +41,7 @@ fn platform(world: &SimulatedWorld, cli: &Cli, state: &mut Vec<u8>, run: impl Fn
         team.write("terraform.tfstate", &state);
     }
     run(&team);
-    *state = std::fs::read(team.root().join("terraform.tfstate")).expect("a state");
+    *state = std::fs::read(team.root().join("terraform.tfstate")).unwrap_or_default();
 }
 
 fn pinned(more: Value) -> Value {
@@ -56,6 +56,13 @@ fn a_machine_in_no_pool_keeps_its_cluster_from_leaving() {
         let world = world();
         let mut state = Vec::new();
         platform(&world, &cli, &mut state, |team| drop(sound(team.apply()).expect(0)));
+        // Another workspace enrols it no second time, and is told what to type with the CLI that it uses.
+        platform(&world, &cli, &mut Vec::new(), |team| {
+            let name = if cli.kind == Kind::OpenTofu { "tofu" } else { "terraform" };
+            let typed =
+                format!("How: {name} import moxxie_cluster.<label> {PROD}, or an import block with id = \"{PROD}\"");
+            drop(sound(team.apply()).expect(1).says(&typed).says("nothing was touched"));
+        });
         // What nobody manages keeps nobody.
         world.cluster(PROD).create_vm(&by_hand(800, "ws1", "somebody-s", 512, None)).expect("a guest");
 
@@ -77,6 +84,7 @@ fn a_machine_in_no_pool_keeps_its_cluster_from_leaving() {
         platform(&world, &cli, &mut state, |team| {
             world.clear_requests();
             let refused = sound(team.destroy()).expect(1).says("it is in use").says(&held);
+            let refused = refused.says("How: refer to it as moxxie_cluster.<label>.name");
             drop(refused.never_says("801").never_says("800"));
             assert_eq!(world.writes(), Vec::<String>::new());
         });

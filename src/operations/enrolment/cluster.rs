@@ -10,7 +10,7 @@ use proxmox::Missing;
 use super::datacenter::Turn;
 use super::untouched;
 use super::write::Revision;
-use crate::failure::Failure;
+use crate::failure::{Failure, Object, Remedy};
 use crate::fleet::Fleet;
 use crate::journal::{Holder, OPERATIONS};
 use crate::site::{ENROLMENT, Overview, Site};
@@ -117,10 +117,8 @@ impl Fleet {
                     site.name, known.id
                 ),
             )
-            .next(
-                "if it was installed anew, take it out of state (tofu state rm, or a removed block) and enrol it again; \
-                 else mend its `endpoints`",
-            ));
+            .next("if it was installed anew, forget the old one and enrol it again; else mend its `endpoints`")
+            .remedy(Remedy::Forget(Object::Cluster)));
         }
         for other in self.sites().filter(|other| other.name != site.name) {
             // One that doesn't answer is not asked a second time.
@@ -281,11 +279,12 @@ impl Fleet {
     ) -> Result<Vec<Failure>, Failure> {
         let what = format!("Unable to take cluster {name} out of the federation");
         let Some(site) = self.site(name.as_str()) else {
-            return Err(untouched(&what, format!("cluster {name} has no connection in this configuration")).next(format!(
-                "delete in two steps: first the moxxie_cluster, then its entry in `clusters` of the provider block. A cluster \
-                 that is gone for good leaves state with a removed block (from = moxxie_cluster.<label>, destroy = false) for \
-                 {name}"
-            )));
+            return Err(untouched(&what, format!("cluster {name} has no connection in this configuration"))
+                .next(
+                    "delete in two steps: first the cluster, then its entry in `clusters` of the provider block; one that \
+                     is gone for good is forgotten",
+                )
+                .remedy(Remedy::Forget(Object::Cluster)));
         };
         let overview = self.fresh(&what, site).await?;
         let is = site.who().await.ok();
@@ -319,11 +318,12 @@ impl Fleet {
         }
         let inside = self.holds(&what, site, &overview).await?;
         if !inside.is_empty() {
-            return Err(untouched(&what, format!("it is in use: {}", inside.join(", "))).next(
-                "drain it first (draining = true), and take it out of the pools' `clusters`; refer to it as \
-                 moxxie_cluster.<label>.name, so that the order is known. A machine that no state knows any more stops \
-                 holding it when the last line of its notes (<!-- moxxie … -->) is taken out",
-            ));
+            return Err(untouched(&what, format!("it is in use: {}", inside.join(", ")))
+                .next(
+                    "drain it first (draining = true), and take it out of the pools' `clusters`. A machine that no state \
+                     knows any more stops holding it when the last line of its notes (<!-- moxxie … -->) is taken out",
+                )
+                .remedy(Remedy::Refer(Object::Cluster)));
         }
         site.need_right(&what, "/pool/moxxie", "Pool.Allocate").await?;
         if !held.is_empty() {
@@ -360,7 +360,8 @@ fn left(site: &Site, turn: &Turn) -> Vec<Failure> {
 /// A create takes over nothing: what exists is imported (core-review E7).
 fn exists(what: &str, name: &ClusterName, how: String) -> Failure {
     untouched(what, format!("cluster {name} is enrolled already ({how})"))
-        .next(format!("import it: tofu import moxxie_cluster.<label> {name} (or an import block with id = \"{name}\")"))
+        .next("import it")
+        .remedy(Remedy::Import(Object::Cluster, name.to_string()))
 }
 
 /// Two records of one revision that differ: both writers believe theirs holds.
@@ -375,10 +376,8 @@ fn same_revision<T>(what: &str, name: &ClusterName, known: &Revision, found: &Re
             known.rev, known.sum, found.sum, found.by
         ),
     )
-    .next(format!(
-        "see which of the two is right; then take the cluster out of state (tofu state rm), import it by its name {name}, \
-         and apply, which writes a newer revision"
-    )))
+    .next("see which of the two is right; then take the cluster in again and apply, which writes a newer revision")
+    .remedy(Remedy::TakeInAgain(Object::Cluster, name.to_string())))
 }
 
 /// The plan was made from the record that is there.

@@ -107,7 +107,7 @@ impl Fleet {
             found @ (PoolFound::Recorded(_) | PoolFound::Unrecorded(_)) => Ok(found),
             PoolFound::Gone => Err(Failure::new(format!("Unable to import resource pool {name}"))
                 .at("no cluster of the provider block has a pool of that name")
-                .next("remove the import block: apply creates the pool")),
+                .next("leave the import out: apply creates the pool")),
             PoolFound::Unsure(why) => Err(Failure::new(format!("Unable to import resource pool {name}")).at(why)),
         }
     }

@@ -6,7 +6,7 @@ use federation::{ClusterName, PoolName};
 use proxmox::{Error, Missing};
 
 use super::{guests, untouched};
-use crate::failure::Failure;
+use crate::failure::{Failure, Object, Remedy};
 use crate::fleet::Fleet;
 use crate::site::Site;
 
@@ -71,7 +71,8 @@ impl Fleet {
             return Ok(warnings);
         }
         Err(untouched(what, format!("it is not empty: {}", inside.join(", ")))
-            .next("move or remove them first; refer to the pool as moxxie_resource_pool.<label>.name, so that the order is known"))
+            .next("move or remove them first")
+            .remedy(Remedy::Refer(Object::Pool)))
     }
 
     /// Takes a pool away from one cluster.

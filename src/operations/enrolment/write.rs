@@ -8,7 +8,7 @@ use proxmox::Error;
 use serde::{Deserialize, Serialize};
 
 use super::untouched;
-use crate::failure::Failure;
+use crate::failure::{Failure, Object, Remedy};
 use crate::fleet::Fleet;
 use crate::journal::Holder;
 use crate::site::Site;
@@ -200,9 +200,9 @@ fn refuse_existing(
     if found.is_empty() {
         return Ok(());
     }
-    Err(untouched(what, format!("a pool {name} exists already on {}", found.join(", "))).next(format!(
-        "import it: tofu import moxxie_resource_pool.<label> {name} (or an import block with id = \"{name}\")"
-    )))
+    Err(untouched(what, format!("a pool {name} exists already on {}", found.join(", ")))
+        .next("import it")
+        .remedy(Remedy::Import(Object::Pool, name.to_string())))
 }
 
 impl Site {
@@ -340,7 +340,8 @@ mod tests {
         let failure = refuse(&[("a", Sight::Plain), ("b", Sight::Record(Box::new(record)))]).expect_err("a refusal");
         let text = failure.to_string();
         assert!(text.contains("a (without a record), b (enrolled: revision 3 by ann)"), "{text}");
-        assert!(text.contains("id = \"prod\"") && text.contains("nothing was touched"), "{text}");
+        assert!(text.contains("nothing was touched"), "{text}");
+        assert_eq!(failure.remedy, Some(Remedy::Import(Object::Pool, "prod".to_owned())));
         assert!(refuse(&[("a", Sight::Absent), ("b", Sight::Plain)]).is_ok(), "a plain pool elsewhere is none of ours");
     }
 }

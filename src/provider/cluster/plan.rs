@@ -1,10 +1,12 @@
 //! Owns PlanResourceChange of a cluster: values from configuration and prior state alone; facts only warn.
 use federation::ClusterName;
+use operations::{Object, Remedy};
 use protocol::{AttributePath, Diagnostic, Diagnostics, PlanRequest, PlanResponse, Value};
 
 use super::{model, parse};
 use crate::layers::Planned;
 use crate::placing::Ready;
+use crate::remedies;
 
 /// Plans an enrolment, a change, or a removal.
 pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
@@ -84,8 +86,8 @@ async fn existing(ready: &Ready, name: &ClusterName, diags: &mut Diagnostics) {
             AttributePath::new("name"),
             format!("Cluster {name} is enrolled already, and apply will refuse to enrol it"),
             format!(
-                "It has {how}. Import it: tofu import moxxie_cluster.<label> {name} (or an import block with id = \
-                 \"{name}\")."
+                "It has {how}. Import it: {}.",
+                remedies::in_words(&Remedy::Import(Object::Cluster, name.to_string()))
             ),
         );
     }

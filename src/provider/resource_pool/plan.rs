@@ -1,10 +1,12 @@
 //! Owns PlanResourceChange of a resource pool: values from configuration and prior state alone; facts only warn.
 use federation::PoolName;
+use operations::{Object, Remedy};
 use protocol::{AttributePath, Diagnostic, Diagnostics, PlanRequest, PlanResponse, Value};
 
 use super::model;
 use crate::layers::Planned;
 use crate::placing::Ready;
+use crate::remedies;
 
 /// Plans a create, an update, a replacement under another name, or a destroy.
 pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
@@ -74,8 +76,9 @@ async fn existing(ready: &Ready, name: &PoolName, state: &Value, diags: &mut Dia
             AttributePath::new("name"),
             format!("Pool {name} exists already, and apply will refuse to create it"),
             format!(
-                "It is on {}. Import it: tofu import moxxie_resource_pool.<label> {name} (or an import block with id = \"{name}\").",
-                there.join(", ")
+                "It is on {}. Import it: {}.",
+                there.join(", "),
+                remedies::in_words(&Remedy::Import(Object::Pool, name.to_string()))
             ),
         );
     }

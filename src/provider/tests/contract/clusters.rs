@@ -145,7 +145,7 @@ async fn an_enrolled_cluster_is_imported_and_never_taken_over() {
     assert!(says(&plan.diagnostics, "is enrolled already") && !plan.diagnostics.has_errors());
     let refused = apply(&other, CLUSTER, &State::default(), &prod()).await;
     assert!(
-        says(&refused.diagnostics, "tofu import moxxie_cluster.<label> worldstream-prod"),
+        says(&refused.diagnostics, "terraform import moxxie_cluster.<label> worldstream-prod"),
         "{:?}",
         refused.diagnostics
     );
