@@ -1,7 +1,7 @@
 //! When a machine may move because another cluster is better: only where that beats a margin, the cost of moving, and any
 //! error of what is measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::admission::policy_of;
 use super::inventory::{GuestFacts, Inventory};
@@ -35,8 +35,10 @@ pub(super) fn better(
     inventory: &Inventory,
     members: &[(ClusterName, &GuestFacts, Request)],
 ) -> BTreeMap<VmName, ClusterName> {
+    // Once for a cluster: it is a copy of everything.
+    let here: BTreeSet<&ClusterName> = members.iter().map(|(here, _, _)| here).collect();
     let doubted: BTreeMap<&ClusterName, Inventory> =
-        members.iter().map(|(here, _, _)| (here, doubt(inventory, here))).collect();
+        here.into_iter().map(|here| (here, doubt(inventory, here))).collect();
     let wishes: Vec<Option<Decision>> = members
         .iter()
         .map(|(here, _, request)| choose(federation, doubted.get(here)?, request, &Ledger::new()).ok())
