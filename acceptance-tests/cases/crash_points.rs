@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
-use moving::{FROM, GONE, KEPT, Left, Machine, NAME, RETURNED, TO, Watch, wanted_on};
-use simulator::{Action, Rule};
+use moving::{FROM, GONE, KEPT, Layout, Left, Machine, NAME, RETURNED, TO, Watch, wanted_on};
+use simulator::{Action, Nth, Rule};
 
 /// Fewest points of all moves together.
 const FEWEST: usize = 250;
@@ -26,6 +26,7 @@ struct Way {
     /// Whose token.
     role: &'static str,
     ends: Ends,
+    layout: Layout,
 }
 
 /// How the run that is killed would have ended.
@@ -33,26 +34,40 @@ struct Way {
 enum Ends {
     /// The machine has moved.
     Moved,
-    /// The restore fails, so that what is killed is the undo.
+    /// The restore fails, or the third move between storages, so that what is killed is the undo.
     TakenBack,
     /// The target runs and is not well, so that what is killed is the return; then the user wants the machine where it was.
     Returned,
 }
 
-const WAYS: [Way; 4] = [
-    Way { name: "source deleted", migration: GONE, role: "app", ends: Ends::Moved },
-    Way { name: "source and archive kept", migration: KEPT, role: "app", ends: Ends::Moved },
+const fn way(name: &'static str, migration: &'static str, role: &'static str, ends: Ends, layout: Layout) -> Way {
+    Way { name, migration, role, ends, layout }
+}
+
+const WAYS: [Way; 6] = [
+    way("source deleted", GONE, "app", Ends::Moved, Layout::OneStorage),
+    way("source and archive kept", KEPT, "app", Ends::Moved, Layout::OneStorage),
     // A failed restore is in no pool, so that a token with rights on the pool alone may not remove it.
-    Way { name: "taken back", migration: GONE, role: "platform", ends: Ends::TakenBack },
-    Way { name: "returned", migration: RETURNED, role: "app", ends: Ends::Returned },
+    way("taken back", GONE, "platform", Ends::TakenBack, Layout::OneStorage),
+    way("returned", RETURNED, "app", Ends::Returned, Layout::OneStorage),
+    way("several storages", GONE, "app", Ends::Moved, Layout::ThreeStorages),
+    way("several storages, taken back", GONE, "app", Ends::TakenBack, Layout::ThreeStorages),
 ];
 
 impl Way {
     fn begin(self, world: &SimulatedWorld) {
-        if self.ends == Ends::TakenBack {
-            let failing = Action::FailTask { message: "command 'vma extract' failed: exit code 1".into(), late: false };
-            world.fault(Rule::on("POST", "/nodes/*/qemu", failing).cluster(TO));
+        if self.ends != Ends::TakenBack {
+            return;
         }
+        let failing = |message: &str| Action::FailTask { message: message.into(), late: false };
+        world.fault(match self.layout {
+            Layout::OneStorage => {
+                Rule::on("POST", "/nodes/*/qemu", failing("command 'vma extract' failed: exit code 1")).cluster(TO)
+            }
+            Layout::ThreeStorages => {
+                Rule::on("POST", "*/move_disk", failing("no space left")).cluster(TO).nth(Nth::From(3))
+            }
+        });
     }
 }
 
@@ -81,12 +96,17 @@ fn points(machine: &Machine, cli: &Cli, way: Way) -> Vec<Point> {
     let post =
         |end: &'static str| (0..calls.len()).rfind(|n| calls[*n].method == "POST" && calls[*n].path.ends_with(end));
     let started = |n: &usize| calls[*n].cluster == TO && calls[*n].path.ends_with("/status/start");
-    let after = match way.ends {
-        Ends::Moved => first.saturating_sub(2),
-        Ends::TakenBack => post("/qemu").unwrap_or(first),
-        Ends::Returned => (0..calls.len()).find(started).expect("the target is started"),
+    let start = || (0..calls.len()).find(started).expect("the target is started");
+    let (restored, moved) = (post("/qemu").unwrap_or(first), post("/move_disk"));
+    let (after, until) = match (way.layout, way.ends) {
+        // From "live" on, too, it is as in the other ways.
+        (Layout::ThreeStorages, Ends::Moved) => (restored, start()),
+        (Layout::ThreeStorages, _) => (moved.expect("a move between storages"), calls.len()),
+        (_, Ends::Moved) => (first.saturating_sub(2), calls.len()),
+        (_, Ends::TakenBack) => (restored, calls.len()),
+        (_, Ends::Returned) => (start(), calls.len()),
     };
-    let chosen = (after..calls.len()).filter(|n| is_write(n) || n % READS == 0);
+    let chosen = (after..until).filter(|n| is_write(n) || n % READS == 0);
     chosen.flat_map(|n| [true, false].map(|executed| Point { way, call: n as u64 + 1, executed })).collect()
 }
 
@@ -151,11 +171,24 @@ fn converge(workspace: &Workspace) -> Vec<String> {
     wrong
 }
 
-/// A CLI with the machine that it made: state names providers in each one's own words.
+/// A CLI with the machines that it made, one per layout: state names providers in each one's own words.
 struct With {
     cli: Cli,
-    machine: Machine,
+    machines: [Machine; 2],
 }
+
+impl With {
+    fn new(cli: Cli) -> With {
+        With { machines: LAYOUTS.map(|layout| Machine::made_with(&cli, layout)), cli }
+    }
+
+    fn machine(&self, way: Way) -> &Machine {
+        let at = LAYOUTS.iter().position(|layout| *layout == way.layout).expect("its layout");
+        &self.machines[at]
+    }
+}
+
+const LAYOUTS: [Layout; 2] = [Layout::OneStorage, Layout::ThreeStorages];
 
 /// Every point, with the CLI whose turn it is: of a call that is done and lost each gets one. `MOXXIE_ACC_ALL`: each gets both.
 fn turns(clis: &[With], points: Vec<Point>) -> Vec<(&With, Point)> {
@@ -169,10 +202,10 @@ fn turns(clis: &[With], points: Vec<Point>) -> Vec<(&With, Point)> {
 
 #[test]
 fn crash_points() {
-    let clis: Vec<With> = clis().into_iter().map(|cli| With { machine: Machine::made_by(&cli), cli }).collect();
+    let clis: Vec<With> = clis().into_iter().map(With::new).collect();
     let only = std::env::var("MOXXIE_ACC_WAY").ok();
     let ways = WAYS.into_iter().filter(|way| only.as_deref().is_none_or(|only| way.name.contains(only)));
-    let points: Vec<Point> = ways.flat_map(|way| points(&clis[0].machine, &clis[0].cli, way)).collect();
+    let points: Vec<Point> = ways.flat_map(|way| points(clis[0].machine(way), &clis[0].cli, way)).collect();
     let points = turns(&clis, points);
     let next = AtomicUsize::new(0);
     let broken = Mutex::new(Vec::new());
@@ -180,7 +213,7 @@ fn crash_points() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some((with, point)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let held = catch_unwind(AssertUnwindSafe(|| hold(&with.machine, &with.cli, point)));
+                    let held = catch_unwind(AssertUnwindSafe(|| hold(with.machine(point.way), &with.cli, point)));
                     let why = match held {
                         Ok(Ok(())) => continue,
                         Ok(Err(why)) => why,

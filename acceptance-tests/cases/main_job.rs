@@ -350,7 +350,7 @@ fn audit_trail(workspace: &Workspace) {
     let lines: Vec<serde_json::Value> = trail.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let steps: Vec<&str> = lines.iter().filter_map(|line| line["step"].as_str()).collect();
     let until_start =
-        ["taken", "shutdown", "onboot", "backup", "fence", "transfer", "restore", "verify", "live", "start"];
+        ["taken", "shutdown", "onboot", "backup", "fence", "transfer", "restore", "spread", "verify", "live", "start"];
     assert!(steps.starts_with(&until_start), "{steps:?}");
     assert_eq!(steps.last(), Some(&"release"));
     let of = |step: &str| lines.iter().find(|line| line["step"] == step).unwrap_or_else(|| panic!("no line of {step}"));

@@ -1,6 +1,8 @@
 //! What goes wrong in a move without anybody killing it: each step fails in turn, and people and nodes get in between. The
 //! tests are named after the list that ends the operations review.
 mod moving;
+#[path = "moving/several_storages.rs"]
+mod several_storages;
 #[path = "moving/surroundings.rs"]
 mod surroundings;
 
@@ -24,6 +26,7 @@ fn machine() -> &'static Machine {
 
 /// A world with the machine, a workspace that wants it moved, and a watch over it.
 struct Scene {
+    machine: &'static Machine,
     world: SimulatedWorld,
     workspace: Workspace,
     watch: Watch,
@@ -32,11 +35,18 @@ struct Scene {
 
 impl Scene {
     fn with(role: &str, migration: &str) -> Scene {
-        let world = machine().world();
-        let workspace = machine().moving(&world, &cli(), role, migration);
-        let watch = Watch::over(&world, machine());
+        Scene::of(machine(), role, migration)
+    }
+
+    fn of(machine: &'static Machine, role: &str, migration: &str) -> Scene {
+        Scene::in_world(machine, machine.world(), role, migration)
+    }
+
+    fn in_world(machine: &'static Machine, world: SimulatedWorld, role: &str, migration: &str) -> Scene {
+        let workspace = machine.moving(&world, &cli(), role, migration);
+        let watch = Watch::over(&world, machine);
         let before = world.vm(FROM, NAME);
-        Scene { world, workspace, watch, before }
+        Scene { machine, world, workspace, watch, before }
     }
 
     fn new() -> Scene {
@@ -51,7 +61,7 @@ impl Scene {
     /// The newest record that the guest ever wrote; it must be held somewhere.
     #[track_caller]
     fn newest(&self) -> u64 {
-        let uuid = machine().uuid();
+        let uuid = self.machine.uuid();
         let (written, held) = (self.world.newest_written(&uuid), self.world.newest_held(&uuid));
         assert_eq!(written, held, "the newest record is nowhere");
         written
@@ -70,7 +80,7 @@ impl Scene {
             assert_eq!((plan.code, applies < 3), (2, true), "{about}: {}{said}", plan.text());
             said += &self.workspace.apply().text();
         }
-        let wrong = machine().settled_on(&self.world, &self.before, cluster, newest, left);
+        let wrong = self.machine.settled_on(&self.world, &self.before, cluster, newest, left);
         assert_eq!(wrong, Vec::<String>::new(), "{about}\n{said}");
         assert_eq!(self.watch.wrongs(), Vec::<String>::new(), "{about}");
     }
@@ -430,8 +440,10 @@ fn foreign_volume_of_the_target_vmid_is_refused_and_never_freed() {
     scene.converges_on(TO, false, "without the foreign volume");
 }
 
-const STEPS: [&str; 11] =
-    ["shutdown", "onboot", "backup", "fence", "transfer", "restore", "verify", "live", "start", "commit", "retire"];
+const STEPS: [&str; 12] = [
+    "shutdown", "onboot", "backup", "fence", "transfer", "restore", "spread", "verify", "live", "start", "commit",
+    "retire",
+];
 
 #[test]
 fn start_by_hand_between_every_two_steps() {

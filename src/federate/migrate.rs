@@ -159,6 +159,9 @@ fn text(plan: &MigrationPlan, dry: bool) -> String {
     facts.row(fact("method", plan.method.to_string()));
     facts.row(fact("transfer storage", transfer.unwrap_or_else(|| "–".to_owned())));
     facts.row(fact("disks", plan.bytes.human()));
+    if let Some(storage) = plan.restore_storage.as_ref().filter(|_| plan.copied_again.0 > 0) {
+        facts.row(fact("restored to", format!("{storage}; {} move on from there", plan.copied_again.human())));
+    }
     facts.row(fact("predicted time", plan.duration.to_string()));
     facts.row(fact("predicted downtime", plan.downtime.to_string()));
     text += facts.text("  ").trim_start_matches('\n');
@@ -212,7 +215,9 @@ fn value(plan: &MigrationPlan) -> Value {
         "feasible": plan.feasible(),
         "method": plan.method,
         "transfer": plan.transfer.as_ref().map(|(from, to)| json!({ "from": from, "to": to })),
+        "restore_storage": plan.restore_storage,
         "bytes": plan.bytes.0,
+        "bytes_copied_again": plan.copied_again.0,
         "predicted_seconds": plan.duration.as_secs_ceil(),
         "downtime_seconds": plan.downtime.as_secs_ceil(),
         "mappings": plan.mappings.iter().map(mapping).collect::<Vec<_>>(),

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use federation::{Bytes, Slot};
-use proxmox::{DiskSpec, Error, TaskFilter, VmConfig};
+use proxmox::{DiskSpec, Error, TaskFilter, VmConfig, VolumeMove};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::journal::Place;
 use crate::site::Site;
@@ -114,11 +114,11 @@ impl Fleet {
         self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
         for wanted in moves {
             // A slot that is not there has nothing to move.
-            let Some(mut is) = self.disk(site, at, wanted.slot, what).await? else { continue };
+            let Some(mut is) = self.disk(site, at, &wanted.slot.to_string(), what).await? else { continue };
             if !wanted.is_done(&is) {
                 self.move_disk(site, at, wanted, &is, what, deadline).await?;
                 site.changed().await;
-                is = self.disk(site, at, wanted.slot, what).await?.unwrap_or(is);
+                is = self.disk(site, at, &wanted.slot.to_string(), what).await?.unwrap_or(is);
             }
             if let Some(remark) = wanted.remark(&is) {
                 let what = "A disk has another format than configured";
@@ -146,27 +146,38 @@ impl Fleet {
                 .state(format!("the disk is where it was ({}); what came before it was changed", is.volume()))
                 .next("mend that, and apply again")
         };
-        match site.client.move_disk(&at.node, at.vmid, &slot, storage, format).await {
-            Ok(upid) => self.wait(site, &upid, deadline, what).await.map_err(fail),
+        let wish = VolumeMove { slot: &slot, storage, format, digest: None };
+        self.move_volume(site, at, wish, |now| wanted.is_done(now), what, deadline).await.map_err(fail)
+    }
+
+    /// Moves one volume. `is_done`: whether it is where and what it shall be, which tells what came of a call whose answer was
+    /// lost; a slot that is not there has nothing to move.
+    pub(crate) async fn move_volume(
+        &self,
+        site: &Site,
+        at: &Place,
+        wish: VolumeMove<'_>,
+        is_done: impl Fn(&DiskSpec) -> bool,
+        what: &str,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        match site.client.move_disk(&at.node, at.vmid, wish).await {
+            Ok(upid) => self.wait(site, &upid, deadline, what).await,
             Err(error) if error.is_ambiguous() => {
                 // Perhaps it was begun: its end tells.
                 self.end_of_tasks(site, at, "qmmove", what, deadline).await?;
-                let now = self.disk(site, at, wanted.slot, what).await?;
-                if now.is_none_or(|now| wanted.is_done(&now)) {
-                    Ok(())
-                } else {
-                    Err(fail(Failure::new(what).said(error)))
-                }
+                let now = self.disk(site, at, wish.slot, what).await?;
+                if now.as_ref().is_none_or(is_done) { Ok(()) } else { Err(Failure::new(what).said(error)) }
             }
-            Err(error) => Err(fail(Failure::new(what).said(error))),
+            Err(error) => Err(Failure::new(what).said(error)),
         }
     }
 
     /// A disk as it is now.
-    async fn disk(&self, site: &Site, at: &Place, slot: Slot, what: &str) -> Result<Option<DiskSpec>, Failure> {
+    async fn disk(&self, site: &Site, at: &Place, slot: &str, what: &str) -> Result<Option<DiskSpec>, Failure> {
         let config = site.client.vm_config(&at.node, at.vmid, false).await;
         let config = config.map_err(|error| Failure::new(what).at(at.to_string()).said(error).next("apply again"))?;
-        Ok(config.disks().unwrap_or_default().remove(&slot.to_string()))
+        Ok(config.get(slot).and_then(|line| line.parse().ok()))
     }
 
     /// Waits for the machine's tasks of this kind that are under way, whoever began them; whether there was one. How it ended is
@@ -185,7 +196,8 @@ impl Fleet {
         let mut any = false;
         for task in tasks.iter().filter(|task| task.is_running()) {
             any = true;
-            let _ = self.wait(site, &task.upid, deadline, what).await;
+            let waited = self.wait(site, &task.upid, deadline, what).await;
+            waited.or_else(|failure| if failure.kind == FailureKind::Interrupted { Err(failure) } else { Ok(()) })?;
         }
         Ok(any)
     }

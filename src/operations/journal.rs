@@ -75,6 +75,19 @@ pub struct Undo {
     pub ha: Option<String>,
 }
 
+/// A volume of the target that a task of ours may be moving to another storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Its key in the configuration.
+    pub slot: String,
+    /// The volume as it was: one of ours.
+    pub volume: String,
+    /// The storage it goes to.
+    pub storage: String,
+    /// The target's clock before that, in seconds since 1970: older tasks are not this one.
+    pub since: i64,
+}
+
 /// An operation, as written down on the clusters before each step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
@@ -124,7 +137,13 @@ pub struct Journal {
     /// The task that was started last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upid: Option<String>,
-    /// Volumes that our restore made: the only ones that may be removed.
+    /// The storage of the target that everything is restored to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
+    /// What moves from there to another storage just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+    /// Volumes that our tasks made on the target, and that are there as far as we know: the only ones that may be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
     /// Our restore may have been started on the target.
@@ -233,6 +252,8 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         backup: None,
         cold: false,
         upid: None,
+        storage: None,
+        moving: None,
         volumes: Vec::new(),
         restored: false,
         down_since: None,
@@ -290,7 +311,14 @@ pub(crate) mod tests {
             backup: None,
             cold: true,
             upid: None,
-            volumes: vec!["ceph:vm-100-disk-0".into()],
+            storage: Some("ceph".into()),
+            moving: Some(Moving {
+                slot: "scsi1".into(),
+                volume: "ceph:vm-100-disk-1".into(),
+                storage: "bulk".into(),
+                since: 1_700_000_000,
+            }),
+            volumes: vec!["ceph:vm-100-disk-0".into(), "ceph:vm-100-disk-1".into()],
             restored: false,
             down_since: None,
             restore_at: 0,

@@ -45,20 +45,104 @@ impl From<bool> for Left {
     }
 }
 
+/// What its volumes lie on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One storage, here and there.
+    OneStorage,
+    /// Three storages here, which are three others there. Most bytes are on the second, beside which nothing else lies; EFI
+    /// variables, TPM state and the cloud-init drive lie beside the first disk. There, the first is of a kind whose tools don't
+    /// say what they make.
+    ThreeStorages,
+}
+
+/// The storages of [`Layout::ThreeStorages`], on the source.
+pub const HERE: [&str; 3] = ["ceph-pool", "local-lvm", "cold-nfs"];
+/// The same on the target.
+pub const THERE: [&str; 3] = ["zfs-pool", "bulk-lvm", "archive-nfs"];
+/// What is where, as indexes of these.
+pub const SPREAD: [(&str, usize); 6] =
+    [("scsi0", 0), ("efidisk0", 0), ("tpmstate0", 0), ("ide2", 0), ("scsi1", 1), ("scsi2", 2)];
+
+impl Layout {
+    /// A world without the machine.
+    pub fn world(self) -> SimulatedWorld {
+        SimulatedWorld::start(self.plan(), Options::default())
+    }
+
+    /// The same, before it starts.
+    pub fn plan(self) -> World {
+        let mut world = World::three_sites().expect("the world of three sites");
+        if self == Layout::ThreeStorages {
+            let mut add = |cluster: &str, name: &str, kind: &str, server: Option<&str>| {
+                let export = server.map(|_| format!("/srv/{name}"));
+                let storage = serde_json::json!({"type": kind, "content": ["images"], "capacity": "10TiB", "server": server, "export": export});
+                let storage = serde_json::from_value(storage).expect("a storage");
+                world.clusters.get_mut(cluster).expect("the cluster").storages.insert(name.to_owned(), storage);
+            };
+            add(FROM, HERE[2], "nfs", Some("10.0.0.5"));
+            add(TO, THERE[1], "lvmthin", None);
+            add(TO, THERE[2], "nfs", Some("192.168.100.6"));
+            let app = world.users.iter_mut().find(|user| user.id == "app@pve").expect("the user");
+            for name in [HERE[2], THERE[1], THERE[2]] {
+                let may = serde_json::json!({"path": format!("/storage/{name}"), "role": "PVEDatastoreUser"});
+                app.acl.push(serde_json::from_value(may).expect("a rule"));
+            }
+        }
+        world
+    }
+
+    pub fn yaml(self) -> String {
+        let classes = |storages: [&str; 3]| {
+            let [fast, bulk, cold] = storages;
+            format!("storage_classes: {{ fast: {fast}, bulk: {bulk}, cold: {cold} }}")
+        };
+        match self {
+            Layout::OneStorage => YAML.to_owned(),
+            Layout::ThreeStorages => YAML
+                .replace("storage_classes: { fast: ceph-pool }", &classes(HERE))
+                .replace("storage_classes: { fast: zfs-pool }", &classes(THERE)),
+        }
+    }
+
+    fn main(self) -> String {
+        let two = MAIN.to_owned();
+        let one = r#"scsi0 = { size = "8GB", storage = "fast" }
+    scsi1 = { size = "4GB", storage = "fast" }"#;
+        let three = r#"scsi0 = { size = "2GB", storage = "fast" }
+    scsi1 = { size = "8GB", storage = "bulk" }
+    scsi2 = { size = "1GB", storage = "cold", format = "qcow2" }"#;
+        assert!(two.contains(one));
+        match self {
+            Layout::OneStorage => two,
+            Layout::ThreeStorages => two.replace(one, three).replace(
+                "  memory      =",
+                "  bios        = \"ovmf\"\n  cloud_init  = { user = \"ops\" }\n  memory      =",
+            ),
+        }
+    }
+}
+
 /// A machine that the provider made once, to be put into any number of worlds.
 pub struct Machine {
     state: Vec<u8>,
     vm: VmSnapshot,
+    layout: Layout,
 }
 
 impl Machine {
     /// Has the provider make it.
     pub fn made_by(cli: &Cli) -> Machine {
-        let world = SimulatedWorld::three_sites();
-        let workspace = configured(&world, cli, "app");
+        Machine::made_with(cli, Layout::OneStorage)
+    }
+
+    /// The same with another layout.
+    pub fn made_with(cli: &Cli, layout: Layout) -> Machine {
+        let world = layout.world();
+        let workspace = configured(&world, cli, "app", layout);
         workspace.apply().expect(0);
         let state = std::fs::read(workspace.root().join("terraform.tfstate")).expect("the state");
-        Machine { state, vm: world.vm(FROM, NAME) }
+        Machine { state, vm: world.vm(FROM, NAME), layout }
     }
 
     pub fn uuid(&self) -> String {
@@ -71,14 +155,14 @@ impl Machine {
 
     /// A new world that holds it, running, as if it had always been there.
     pub fn world(&self) -> SimulatedWorld {
-        self.world_with(|_| ())
+        self.world_with(|_| {})
     }
 
-    /// The same in a world that is somewhat different.
-    pub fn world_with(&self, edit: impl Fn(&mut World)) -> SimulatedWorld {
-        let mut world = World::three_sites().expect("a world");
-        edit(&mut world);
-        let world = SimulatedWorld::start(world, Options::default());
+    /// The same, changed before it starts.
+    pub fn world_with(&self, change: impl FnOnce(&mut World)) -> SimulatedWorld {
+        let mut plan = self.layout.plan();
+        change(&mut plan);
+        let world = SimulatedWorld::start(plan, Options::default());
         world.cluster(FROM).create_vm(&self.guest()).expect("the machine");
         world
     }
@@ -89,20 +173,22 @@ impl Machine {
             let storage = disk.volid.split(':').next().unwrap_or_default();
             let options = config[&disk.slot].split_once(',').map(|(_, options)| options.to_owned()).unwrap_or_default();
             let options: Vec<&str> = options.split(',').filter(|part| !part.starts_with("size=")).collect();
-            let drive = [
-                &[format!("{storage}:{}", disk.size >> 30)][..],
-                &options.iter().map(|o| (*o).to_owned()).filter(|o| !o.is_empty()).collect::<Vec<_>>(),
-            ]
-            .concat()
-            .join(",");
-            config.insert(disk.slot.clone(), drive);
+            let format = disk.volid.ends_with(".qcow2").then(|| "format=qcow2".to_owned());
+            let options = options.iter().map(|o| (*o).to_owned()).filter(|o| !o.is_empty()).chain(format);
+            let drive = [format!("{storage}:{}", (disk.size >> 30).max(1))].into_iter().chain(options);
+            config.insert(disk.slot.clone(), drive.collect::<Vec<_>>().join(","));
+        }
+        if self.layout == Layout::ThreeStorages {
+            // An empty drive that is made anew, and one that the provider has no word for.
+            config.insert("ide2".into(), format!("{}:cloudinit", HERE[0]));
+            config.insert("tpmstate0".into(), format!("{}:1,version=v2.0", HERE[0]));
         }
         GuestSpec { vmid: self.vm.vmid, node: self.vm.node.clone(), config, pool: Some(POOL.into()), running: true }
     }
 
     /// A workspace with the token of `role`, whose state knows it where it is at first. `migration`: [`GONE`] or [`KEPT`].
     pub fn workspace(&self, world: &SimulatedWorld, cli: &Cli, role: &str, migration: &str) -> Workspace {
-        let workspace = configured(world, cli, role);
+        let workspace = configured(world, cli, role, self.layout);
         workspace.edit("main.tf", GONE, migration);
         let mut state: serde_json::Value = serde_json::from_slice(&self.state).expect("the state");
         // Which cluster it was is noted there, and each world makes its own CAs.
@@ -171,9 +257,25 @@ impl Machine {
         if !of_copies && vm.disks.iter().map(|disk| disk.newest).max() < Some(newest) {
             wrong.push(format!("record {newest} is lost: {:?}", vm.disks));
         }
-        let other = |vm: &VmSnapshot| vm.disks.iter().find(|disk| disk.slot == "scsi1").map(|disk| disk.sha256.clone());
-        if other(vm) != other(before) {
-            wrong.push("the bytes of scsi1 differ".into());
+        // The guest writes to its first disk alone.
+        let others = |vm: &VmSnapshot| -> BTreeMap<String, String> {
+            let others = vm.disks.iter().filter(|disk| disk.slot != "scsi0");
+            others.map(|disk| (disk.slot.clone(), disk.sha256.clone())).collect()
+        };
+        if others(vm) != others(before) {
+            wrong.push(format!("bytes differ: {:?}, were {:?}", vm.disks, before.disks));
+        }
+        if self.layout == Layout::ThreeStorages {
+            let storages = if cluster == FROM { HERE } else { THERE };
+            for (slot, at) in SPREAD {
+                let on = vm.config.get(slot).cloned().unwrap_or_default();
+                if !on.starts_with(&format!("{}:", storages[at])) {
+                    wrong.push(format!("{slot} is {on:?}, not on {}", storages[at]));
+                }
+            }
+            if vm.config.get("scsi2").is_none_or(|disk| !disk.contains(".qcow2")) {
+                wrong.push(format!("scsi2 is no qcow2 any more: {:?}", vm.config.get("scsi2")));
+            }
         }
         for key in ["name", "memory", "cores", "onboot", "protection", "smbios1"] {
             let value = |vm: &VmSnapshot| vm.config.get(key).cloned().unwrap_or_else(|| "0".into());
@@ -201,9 +303,9 @@ impl Machine {
     }
 }
 
-fn configured(world: &SimulatedWorld, cli: &Cli, role: &str) -> Workspace {
+fn configured(world: &SimulatedWorld, cli: &Cli, role: &str, layout: Layout) -> Workspace {
     let workspace = world.workspace(cli, Path::new(PROVIDER), role);
-    workspace.write("main.tf", MAIN).write("multi-site.yaml", YAML);
+    workspace.write("main.tf", layout.main()).write("multi-site.yaml", layout.yaml());
     workspace
 }
 

@@ -92,7 +92,7 @@ fn of_vm(method: &str, rest: &str) -> Option<Handler> {
         ("POST", "/config") => qemu::config::post,
         ("GET", "/pending") => qemu::read::pending,
         ("PUT", "/resize") => qemu::config::resize,
-        ("POST", "/move_disk") => qemu::disks::move_disk,
+        ("POST", "/move_disk") => qemu::move_disk::post,
         ("GET", "/status/current") => qemu::read::status,
         ("POST", "/status/start") => qemu::power::post_start,
         ("POST", "/status/stop") => qemu::power::post_stop,

@@ -359,3 +359,47 @@ async fn tasks_tell_their_life() {
     assert_eq!(narrow.get("/nodes/ws1/tasks?source=all").await.data().as_array().expect("a list").len(), 0);
     assert_eq!(narrow.get(&format!("/nodes/ws1/tasks/{upid}/status")).await.status, 403);
 }
+
+/// qemu-server's `move_vm_disk`: checked at once and in the task; what fails frees its copy, what is killed leaves it.
+#[tokio::test]
+async fn a_volume_moves_to_another_storage_or_stays_where_it_was() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    api.put(&format!("{ONE}/config"), &[("ide3", "none,media=cdrom"), ("ide2", "ceph-pool:cloudinit")]).await;
+    let volumes = || prod.volumes().into_iter().map(|one| one.volid).collect::<Vec<_>>();
+    let before = prod.vm(100).expect("there");
+    let path = format!("{ONE}/move_disk");
+    let call = |disk: &'static str| [("disk", disk), ("storage", "local-lvm"), ("delete", "1")];
+    api.post(&path, &call("ide3")).await.refused(500, "you can't move a cdrom");
+    api.post(&path, &call("scsi9")).await.refused(500, "disk 'scsi9' does not exist");
+    let stale = [&call("scsi0")[..], &[("digest", "0000")]].concat();
+    let changed = "detected modified configuration - file changed by other user? Try again.";
+    api.post(&path, &stale).await.refused(500, changed);
+    // Interrupted: the copy is freed. Killed: it stays.
+    let begun = api.post(&path, &call("scsi0")).await;
+    sim.advance(Duration::from_secs(1));
+    assert_eq!(volumes().len(), 3, "{:?}", volumes());
+    let upid = begun.data().as_str().expect("a UPID").to_owned();
+    api.delete(&format!("/nodes/ws1/tasks/{upid}")).await;
+    assert_eq!(api.wait(&begun).await, "storage migration failed: interrupted by signal");
+    assert_eq!(volumes().len(), 2);
+    let killed = api.post(&path, &call("scsi0")).await;
+    sim.advance(Duration::from_secs(1));
+    prod.power_node("ws1", NodePower::Off);
+    prod.power_node("ws1", NodePower::On);
+    assert_eq!(api.wait(&killed).await, "unexpected status");
+    assert!(api.log(&killed).await.contains(&"  Logical volume \"vm-100-disk-0\" created.".to_owned()));
+    assert!(volumes().contains(&"local-lvm:vm-100-disk-0".to_owned()), "{:?}", volumes());
+    assert_eq!(prod.vm(100).expect("there").config, before.config);
+    for disk in ["scsi0", "ide2"] {
+        let moved = api.post(&path, &call(disk)).await;
+        assert_eq!(api.wait(&moved).await, "OK");
+    }
+    let after = prod.vm(100).expect("there");
+    assert!(after.config["scsi0"].starts_with("local-lvm:vm-100-disk-1,"), "{:?}", after.config);
+    assert!(after.config["ide2"].starts_with("local-lvm:vm-100-cloudinit,"), "{:?}", after.config);
+    assert_eq!(after.disks[0].sha256, before.disks[0].sha256);
+    assert!(!volumes().iter().any(|volid| volid.starts_with("ceph-pool:")), "{:?}", volumes());
+}

@@ -7,12 +7,14 @@
 
 mod addresses;
 mod checks;
+mod spread;
 mod step;
 mod transition;
 
 pub use crate::model::Method;
 pub use addresses::{Addresses, out_of_place};
 pub use checks::{ACCEPTED_LOSSES, Check, PRE_MIGRATION_CHECKS, PREFLIGHT, Side, checks_for};
+pub use spread::{NoRoom, Onward, Spread, Volume, belongs, spread};
 pub use step::{STEPS, Step, StepInfo, steps_of_a_move};
 pub use transition::{AfterFailure, Found, Way, after_failure, following, following_unwell, resume};
 

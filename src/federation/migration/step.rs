@@ -20,6 +20,8 @@ words! {
         Transfer = "transfer",
         /// The archive becomes a virtual machine on the target, its links down.
         Restore = "restore",
+        /// Volumes that belong on other storages of the target than the one restored to are moved there.
+        Spread = "spread",
         /// The target is compared with the source, key by key.
         Verify = "verify",
         /// The point of no return, written on both sides: the target is the machine.
@@ -103,6 +105,12 @@ pub const STEPS: &[StepInfo] = &[
         does: "restore in one call: name, networks mapped with link_down=1, onboot 0, pool, notes; record volumes as logged",
         undoes: Some("remove the target if every volume of it is one that our restore logged"),
         recognised: "the journal's restore task ended well",
+    },
+    StepInfo {
+        step: Step::Spread,
+        does: "move volumes that belong on other storages there, one by one (delete 1), each written down before",
+        undoes: Some("remove what our moves made with the target; name what a killed one left"),
+        recognised: "the target's configuration has each volume on its storage, by a task of ours",
     },
     StepInfo {
         step: Step::Verify,

@@ -50,6 +50,26 @@ pub(super) fn new_volumes(log: &[String]) -> Vec<String> {
     log.iter().filter_map(named).collect()
 }
 
+/// Whether the log is of a task that copied this volume of this slot (`clone_disk` of qemu-server says so first of all).
+pub(super) fn copies(log: &[String], slot: &str, volume: &str) -> bool {
+    log.iter().any(|line| *line == format!("create full clone of drive {slot} ({volume})"))
+}
+
+/// The volumes on `storage` that the log of such a task names as made: `qemu-img` names the file, `lvcreate` the volume. ZFS and
+/// Ceph are silent.
+pub(super) fn new_copies(log: &[String], storage: &str) -> Vec<String> {
+    let named = |line: &String| {
+        if let Some(rest) = line.trim_start().strip_prefix("Logical volume \"") {
+            let (name, _) = rest.split_once("\" created")?;
+            return Some(format!("{storage}:{name}"));
+        }
+        let path = line.strip_prefix("Formatting '")?.split_once('\'')?.0;
+        let (folder, file) = path.rsplit_once('/')?;
+        Some(format!("{storage}:{}/{file}", folder.rsplit('/').next()?))
+    };
+    log.iter().filter_map(named).collect()
+}
+
 /// An archive in a storage's list, if it is listed: a listed one is complete (`pve-behaviour.md` §6).
 pub(super) async fn find(
     site: &Site,
@@ -136,6 +156,20 @@ mod tests {
         let mut lines = COLD.to_vec();
         lines.push("INFO: kvm status changed after backup ('running') - keep VM running");
         assert!(prove_cold(&log(&lines)).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_named_where_the_tools_of_its_storage_name_it() {
+        let lines = log(&[
+            "create full clone of drive scsi1 (zfs:vm-100-disk-1)",
+            "  Logical volume \"vm-100-disk-0\" created.",
+            "Formatting '/mnt/pve/nfs/images/100/vm-100-disk-0.qcow2', fmt=qcow2 size=34359738368 preallocation=off",
+            "transferred 0.0 B of 32.0 GiB (0.00%)",
+            "  Logical volume \"vm-100-disk-1\" successfully removed.",
+        ]);
+        assert!(copies(&lines, "scsi1", "zfs:vm-100-disk-1"));
+        assert!(!copies(&lines, "scsi1", "zfs:vm-100-disk-11") && !copies(&lines, "scsi11", "zfs:vm-100-disk-1"));
+        assert_eq!(new_copies(&lines, "bulk"), ["bulk:vm-100-disk-0", "bulk:100/vm-100-disk-0.qcow2"]);
     }
 
     #[test]

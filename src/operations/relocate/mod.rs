@@ -1,7 +1,7 @@
 //! Owns the move of a virtual machine to another cluster by backup and restore: the one interpreter of its steps.
 //!
 //! ```text
-//! preflight → Taken → Shutdown → Onboot → Backup → Fence → Transfer → Restore → Verify
+//! preflight → Taken → Shutdown → Onboot → Backup → Fence → Transfer → Restore → Spread → Verify
 //!           → LIVE → Start → Health → Commit → Retire → Release
 //!                               └─ not well, on_unhealthy = "return" → Halt → Disown → RETURNED → Revive → Close
 //! ```
@@ -25,6 +25,7 @@ pub(crate) mod plan;
 mod preflight;
 mod resume;
 mod source;
+mod spread;
 mod steps;
 mod target;
 mod turn;
@@ -261,6 +262,7 @@ impl Fleet {
             ha: passed.ha_state.clone(),
         };
         journal.transfer = Some(passed.transfer.clone());
+        journal.storage = passed.spread.map(|spread| spread.restore);
         let pool = move_pool(&guest.uuid);
         if let Taken::Over(_) = self.take(&from_site, &pool, &journal, what).await? {
             // Somebody began and died since we looked: what it did is taken back by the next apply, which sees it.

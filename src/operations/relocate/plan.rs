@@ -1,21 +1,18 @@
 //! Owns what a move would be, as a whole: steps, every check with its answer, mappings, bytes, predicted time. It reads only.
 use std::collections::BTreeMap;
 
-use federation::migration::{StepInfo, checks_for, steps_of_a_move};
+use federation::migration::{Spread, StepInfo, checks_for, steps_of_a_move};
 use federation::model::{Method, NicRequest};
 use federation::placement::{Current, DiskRequest, Request, recheck};
 use federation::{Bytes, Cluster, ClusterName, Slot, Span, Tag, VmName};
 
-use super::preflight::{Finding, Preflight};
+use super::preflight::{Finding, Preflight, predicted_seconds};
 use super::{pick_node, pinned_node};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::journal::Place;
 use crate::spec::{Cpu, DiskWish, MigrationWish, NicWish, RebootPolicy, VmSpec};
-
-/// Bytes per second that a backup or a restore is assumed to do where no path says less: 100 MiB/s.
-const RATE: u64 = 100 << 20;
 
 /// One check and what it found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +53,15 @@ pub struct MigrationPlan {
     pub method: Method,
     /// The transfer storage, by its name on the source and on the target, where one was found.
     pub transfer: Option<(String, String)>,
+    /// The storage of the target that everything is restored to; null where one was not found. What belongs elsewhere moves on
+    /// from there.
+    pub restore_storage: Option<String>,
     /// Size of all disks that move.
     pub bytes: Bytes,
-    /// From shutdown to start on the target. Every byte is written and read once, at the path's rate or 100 MiB/s; a machine
-    /// that is off has none.
+    /// Size of those volumes that move on from the storage restored to.
+    pub copied_again: Bytes,
+    /// From shutdown to start on the target. Every byte is written and read once, at the path's rate or 100 MiB/s, and what
+    /// moves on once more; a machine that is off has none.
     pub downtime: Span,
     /// From the first step to the last. Without a warm copy nothing is done ahead, so it is as long as the downtime of a
     /// running machine.
@@ -110,9 +112,9 @@ impl Fleet {
         let to = Place { cluster: target.clone(), node, vmid };
         let preflight =
             Preflight { fleet: self, source: &source, target: &to_site, spec, guest, to: &to, resolved: &resolved };
-        let (transfer, warnings, findings) = match preflight.run().await {
-            Ok(passed) => (Some(passed.transfer), passed.warnings, Vec::new()),
-            Err(findings) => (None, Vec::new(), findings),
+        let (transfer, spread, warnings, findings) = match preflight.run().await {
+            Ok(passed) => (Some(passed.transfer), passed.spread, passed.warnings, Vec::new()),
+            Err(findings) => (None, preflight.spread(&guest.config).await.ok().flatten(), Vec::new(), findings),
         };
         let path = self.path(&source.name, target);
         let mut checks = vec![self.policy(spec, guest, target).await];
@@ -122,8 +124,8 @@ impl Fleet {
         }));
         let disks = guest.config.disks().unwrap_or_default();
         let size: u64 = disks.values().filter(|disk| disk.backup()).filter_map(proxmox::DiskSpec::size_bytes).sum();
-        let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
-        let seconds = size.div_ceil(rate).saturating_mul(2);
+        let again = spread.as_ref().map_or(0, Spread::bytes);
+        let seconds = predicted_seconds(size, again, &path);
         let mut mappings: Vec<Mapping> = Vec::new();
         for (slot, storage) in &resolved.storages {
             let from = disks.get(&slot.to_string()).and_then(|disk| disk.storage()).unwrap_or_default();
@@ -143,7 +145,9 @@ impl Fleet {
             to,
             method: path.method,
             transfer,
+            restore_storage: spread.map(|spread| spread.restore),
             bytes: Bytes(size),
+            copied_again: Bytes(again),
             downtime: Span::from_secs(if guest.running { seconds } else { 0 }),
             duration: Span::from_secs(seconds),
             mappings,

@@ -98,7 +98,7 @@ impl Move<'_> {
     async fn job_due(&self, from: &Place) -> Option<String> {
         let jobs = self.source.client.backup_jobs().await.ok()?;
         let now = u64::try_from(self.source.now()).unwrap_or_default();
-        // Half of what is predicted is the backup, the other half the restore.
+        // At most half of what is predicted is the backup; the rest is what the target does.
         let until = now + self.predicted.unwrap_or_default() / 2;
         let here = |job: &&BackupJob| job.node.as_ref().is_none_or(|node| *node == from.node);
         let due = |job: &&BackupJob| job.next_run.is_some_and(|next| (now..=until).contains(&next));

@@ -18,6 +18,7 @@ impl Move<'_> {
             Step::Fence => self.fence().await,
             Step::Transfer => self.await_archive().await,
             Step::Restore => self.restore().await,
+            Step::Spread => self.spread().await,
             Step::Verify => self.verify().await,
             Step::Live => self.record_live().await,
             Step::Start => self.start_target().await,

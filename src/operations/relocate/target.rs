@@ -106,7 +106,7 @@ impl Move<'_> {
             .flag("unique", false)
             .flag("onboot", false)
             .opt("pool", self.spec.pool.as_ref())
-            .opt("storage", self.resolved.storages.values().next());
+            .opt("storage", self.journal.storage.as_ref().or_else(|| self.resolved.storages.values().next()));
         let split = notes::split(source.description().unwrap_or_default());
         let line = format!("Being moved here from cluster {}: not the machine yet, do not start.", self.from().cluster);
         let mark =

@@ -1,5 +1,5 @@
 //! Owns taking a move back before "live", and the question whether a move that was left open may go on.
-use federation::migration::{Found, Way, resume};
+use federation::migration::{Found, Step, Way, resume};
 use proxmox::{Params, TaskFilter};
 
 use super::{Move, archive};
@@ -87,9 +87,14 @@ impl Move<'_> {
     /// Removes what our restore made on the target, and nothing else (design §6, ownership).
     async fn remove_target(&mut self, to: &Place) -> Result<(), Failure> {
         let Some(restore) = self.our_restore(to).await? else { return Ok(()) };
-        let log = self.target.client.task_log_all(&restore).await;
-        let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
-        self.journal.volumes = archive::new_volumes(&log);
+        if self.journal.step <= Step::Restore {
+            // Later on the journal has them, less those that a move between storages has replaced.
+            let log = self.target.client.task_log_all(&restore).await;
+            let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
+            self.journal.volumes = archive::new_volumes(&log);
+        }
+        let moved = self.journal.moving.is_some();
+        self.settle_moving(to).await?;
         let config = match self.target.client.vm_config(&to.node, to.vmid, true).await {
             Ok(config) => config,
             // Nobody with a right to this VMID sees it: it never came into the pool, or it is gone.
@@ -97,11 +102,11 @@ impl Move<'_> {
             Err(error) => return Err(self.at(to, "the target can't be read", error)),
         };
         let mark = notes::split(config.description().unwrap_or_default()).mark;
-        let mut volumes: Vec<String> =
-            config.disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()).collect();
-        volumes.extend(config.state_disks().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
-        volumes.extend(config.unused().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
-        volumes.retain(|volume| volume != "none" && !volume.ends_with("cloudinit"));
+        let mut disks = config.disks().unwrap_or_default();
+        disks.extend(config.state_disks().unwrap_or_default());
+        disks.extend(config.unused().unwrap_or_default());
+        disks.retain(|_, disk| disk.volume() != "none" && !disk.is_cloudinit());
+        let volumes: Vec<String> = disks.into_values().map(|disk| disk.volume().to_owned()).collect();
         let stub = config.name().is_none() && volumes.is_empty();
         let ours = mark.op.as_deref() == Some(self.journal.op.as_str());
         if !stub && !ours {
@@ -115,6 +120,9 @@ impl Move<'_> {
                     "{to}: it holds {foreign}, which our restore did not make; removing the guest would free it"
                 ))
                 .next("give that volume back to its own guest by hand, without freeing it, and apply again"));
+        }
+        if moved {
+            self.name_unexplained(to, &config).await;
         }
         if let Err(error) = self.delete_target(to, config.protection()).await? {
             // A failed restore is in no pool yet, so a token with rights on the pool alone can't remove it
@@ -150,19 +158,28 @@ impl Move<'_> {
         Ok(Ok(()))
     }
 
-    /// Volumes of ours that are in no configuration: a restore that failed late leaves them (`pve-behaviour.md` §7).
-    async fn remove_volumes(&self, to: &Place) -> Result<(), Failure> {
-        for volid in &self.journal.volumes {
+    /// Volumes of ours that are in no configuration: a restore that failed late leaves them (`pve-behaviour.md` §7), and so does a
+    /// move between storages that was killed, or whose old volume could not be removed. Removing one takes a right that the rest
+    /// of a move doesn't need; without it, or where its storage is away, a person is told.
+    pub(super) async fn remove_volumes(&mut self, to: &Place) -> Result<(), Failure> {
+        for volid in self.journal.volumes.clone() {
             let storage = volid.split_once(':').map_or("", |(storage, _)| storage);
             let listed = self.target.client.storage_content(&to.node, storage, Some("images"), Some(to.vmid)).await;
-            // A token that may not list the storage without a guest of that VMID finds nothing to remove.
-            let Ok(listed) = listed else { continue };
-            if !listed.iter().any(|volume| volume.volid == *volid) {
-                continue;
+            match listed {
+                Ok(listed) if listed.iter().any(|volume| volume.volid == volid) => {}
+                // A token that may not list the storage without a guest of that VMID finds nothing to remove.
+                Ok(_) => continue,
+                Err(error) if error.is_permission_denied() => continue,
+                Err(error) => {
+                    self.warnings.push(left_over(to, &volid, &error));
+                    continue;
+                }
             }
-            let removed = self.target.client.delete_volume(&to.node, volid).await;
-            if let Some(upid) = removed.map_err(|error| self.at(to, "a left-over volume can't be removed", error))? {
-                self.fleet.wait(&self.target, &upid, self.deadline, &self.what).await?;
+            match self.target.client.delete_volume(&to.node, &volid).await {
+                Ok(None) => {}
+                Ok(Some(upid)) => self.fleet.wait(&self.target, &upid, self.deadline, &self.what).await?,
+                Err(error) if error.is_permission_denied() => self.warnings.push(left_over(to, &volid, &error)),
+                Err(error) => return Err(self.at(to, "a left-over volume can't be removed", error)),
             }
         }
         Ok(())
@@ -232,4 +249,12 @@ impl Move<'_> {
         }
         Ok(())
     }
+}
+
+/// A volume that our tasks made and that is left, for an operator.
+fn left_over(to: &Place, volid: &str, error: &proxmox::Error) -> Failure {
+    Failure::new(format!("A volume that the move made may stay: {volid}"))
+        .at(format!("{to}: it is in no configuration, and holds no data that the machine doesn't have"))
+        .said(error)
+        .next(format!("where it is there, on {}: pvesm free {volid}", to.node))
 }

@@ -3,12 +3,18 @@ use std::collections::BTreeMap;
 
 use proxmox::{DiskSpec, VmConfig};
 
+use super::spread::format_of;
+
 /// Keys that differ between a fenced source and its restored copy, or are compared below.
 const OTHER: [&str; 10] =
     ["digest", "template", "protection", "onboot", "description", "vmgenid", "meta", "lock", "parent", "name"];
 
 /// A storage may round a disk up to its allocation unit.
 const ROUNDING: u64 = 4 << 20;
+
+/// What EFI variables need. Their volume has the size that its storage rounds that up to, and is made anew on a storage that it
+/// moves to, so that it may become smaller.
+const EFI_VARIABLES: u64 = 528 << 10;
 
 /// How `target` differs from `source` where it may not, in words. `volumes`: what our restore made. `given`: keys that it was told,
 /// and their values.
@@ -68,8 +74,14 @@ fn disks(source: &VmConfig, target: &VmConfig, volumes: &[String], found: &mut V
             found.push(format!("{slot} is {}, which our restore did not make", copy.volume()));
         }
         let (was, is) = (disk.size_bytes().unwrap_or_default(), copy.size_bytes().unwrap_or_default());
-        if is < was || is - was > ROUNDING {
+        let least = if slot == "efidisk0" { was.min(EFI_VARIABLES) } else { was };
+        if is < least || is.saturating_sub(was) > ROUNDING {
             found.push(format!("{slot} has {is} bytes, had {was}"));
+        }
+        // On a storage that holds no files everything is raw.
+        let on_files = copy.format().is_some();
+        if on_files && format_of(copy) != format_of(&disk) {
+            found.push(format!("{slot} is {}, was {}", format_of(copy), format_of(&disk)));
         }
     }
 }
@@ -118,6 +130,24 @@ mod tests {
             }
         }
         VmConfig::from_pairs(pairs)
+    }
+
+    #[test]
+    fn efi_variables_may_shrink_to_what_they_need_and_disks_keep_size_and_format() {
+        let with = |source: [(&str, &str); 2], target: [(&str, &str); 2]| {
+            let volumes: Vec<String> =
+                target.iter().map(|(_, line)| line.split(',').next().unwrap().to_owned()).collect();
+            differences(&VmConfig::from_pairs(source), &VmConfig::from_pairs(target), &volumes, &BTreeMap::new())
+        };
+        let was = [("efidisk0", "lvm:vm-100-disk-0,size=4M"), ("scsi0", "dir:100/vm-100-disk-1.qcow2,size=8G")];
+        let is =
+            [("efidisk0", "nfs:100/vm-100-disk-0.raw,size=528K"), ("scsi0", "nfs:100/vm-100-disk-1.qcow2,size=8G")];
+        assert_eq!(with(was, is), Vec::<String>::new());
+        assert_eq!(with(was, [is[0], ("scsi0", "zfs:vm-100-disk-1,size=8G")]), Vec::<String>::new());
+        let lost = with(was, [("efidisk0", "nfs:100/vm-100-disk-0.raw,size=4K"), is[1]]);
+        assert!(lost.len() == 1 && lost[0].starts_with("efidisk0 has"), "{lost:?}");
+        let lost = with(was, [is[0], ("scsi0", "nfs:100/vm-100-disk-1.raw,size=8G")]);
+        assert_eq!(lost, ["scsi0 is raw, was qcow2"]);
     }
 
     fn ours() -> Vec<String> {

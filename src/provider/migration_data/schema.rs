@@ -53,9 +53,17 @@ pub(crate) fn schema() -> Schema {
             Attribute::string("transfer_storage")
                 .computed()
                 .describe("The storage that archives cross on, as the source names it; null where none was found."),
+            Attribute::string("restore_storage").computed().describe(
+                "The target's storage that everything is restored to, for one restore takes one; what is mapped to another moves \
+                 on from there before the machine runs. Null where none was found.",
+            ),
             Attribute::number("bytes").computed().describe("Size of all disks that move, in bytes."),
+            Attribute::number("bytes_copied_again")
+                .computed()
+                .describe("Size of what moves on from `restore_storage` to another storage, in bytes."),
             Attribute::number("predicted_seconds").computed().describe(
-                "Predicted time from the first step to the last, in seconds, at the path's rate or 100 MiB/s.",
+                "Predicted time from the first step to the last, in seconds: every byte is read and written at the path's rate or \
+                 100 MiB/s, and `bytes_copied_again` once more at 100 MiB/s.",
             ),
             Attribute::number("downtime_seconds")
                 .computed()

@@ -19,7 +19,7 @@ pub use node::{CertificateInfo, Cpu, MachineType, NetworkInterface, Node, NodeSt
 pub use pool::{Pool, PoolMember};
 pub use storage::{Storage, StorageDefinition, Volume, VolumeInfo};
 pub use tasks::TaskFilter;
-pub use vm::{HaManaged, PendingValue, Snapshot, VmStatus};
+pub use vm::{HaManaged, PendingValue, Snapshot, VmStatus, VolumeMove};
 
 use serde_json::Value;
 

@@ -7,6 +7,19 @@ use serde::Deserialize;
 use super::guest_path;
 use crate::{Client, Params, Result, Upid, VmConfig, api_path, de};
 
+/// What [`Client::move_disk`] moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VolumeMove<'a> {
+    /// Its key in the configuration: `scsi0`, `efidisk0`, …
+    pub slot: &'a str,
+    /// The storage it goes to.
+    pub storage: &'a str,
+    /// `raw`, `qcow2` or `vmdk`: its own where not set.
+    pub format: Option<&'a str>,
+    /// Digest of the configuration that this was decided on.
+    pub digest: Option<&'a str>,
+}
+
 /// A guest's state now. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -219,21 +232,19 @@ impl Client {
         self.as_opt_upid("PUT", &path, &data)
     }
 
-    /// Starts to move a disk to another storage, or on its own to another `format`, and removes the old volume. A format that
-    /// the storage doesn't have becomes the storage's own without a word. Rights: VM.Config.Disk and
-    /// Datastore.AllocateSpace on the new one.
+    /// Starts to move a volume to another storage, or on its own to another `format`, and removes the old one. EFI variables, TPM
+    /// state (of a stopped guest) and the cloud-init drive can be moved too, other CD-ROM drives can't. A format that the storage
+    /// doesn't have becomes the storage's own without a word. Rights: VM.Config.Disk and Datastore.AllocateSpace on the new one.
     ///
     /// # Errors
-    /// [`crate::Missing::Storage`]; 400 where neither storage nor format is another.
-    pub async fn move_disk(
-        &self,
-        node: &str,
-        vmid: u32,
-        slot: &str,
-        storage: &str,
-        format: Option<&str>,
-    ) -> Result<Upid> {
-        let params = Params::new().set("disk", slot).set("storage", storage).opt("format", format).flag("delete", true);
+    /// [`crate::Error::is_digest_mismatch`]; [`crate::Missing::Storage`]; 400 where neither storage nor format is another.
+    pub async fn move_disk(&self, node: &str, vmid: u32, volume: VolumeMove<'_>) -> Result<Upid> {
+        let params = Params::new()
+            .set("disk", volume.slot)
+            .set("storage", volume.storage)
+            .flag("delete", true)
+            .opt("format", volume.format)
+            .opt("digest", volume.digest);
         self.post_task(&guest_path(node, vmid, &["move_disk"]), params).await
     }
 

@@ -1,4 +1,4 @@
-//! Whole-VM copies and disk moves: clone, template, move_disk.
+//! Whole-VM copies: clone, template; and a disk that is converted by hand.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
-use crate::qemu::{Drive, config, create, drives, is_net, is_unused, options};
+use crate::qemu::{Drive, create, drives, is_net, is_unused, options};
 use crate::state::{Power, State};
 use crate::storage::{Place, named_format, split_volid};
 use crate::tasks::{At, Once};
@@ -174,77 +174,19 @@ pub(crate) fn template(call: &mut Call<'_>) -> Answer {
     .into())
 }
 
-/// `POST …/move_disk` to another storage, or to another format.
-pub(crate) fn move_disk(call: &mut Call<'_>) -> Answer {
-    let (cluster, node, vmid) = (call.cluster.clone(), call.node(), call.vmid());
-    let disk = call.param("disk").to_owned();
-    let Some(storage) = call.get("storage").map(str::to_owned) else {
-        return Err(ApiError::param("storage", "either set storage or target-vmid, but not both"));
-    };
-    let delete = call.flag("delete");
-    call.need(&format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
-    let digest = call.get("digest").map(str::to_owned);
-    let vm = call.cm().vm_to_write(&node, vmid)?;
-    if digest.is_some_and(|sent| sent != vm.digest()) {
-        return Err(ApiError::die("detected modified configuration - file changed by other user? Try again."));
-    }
-    vm.check_lock()?;
-    let Some(line) = vm.conf.get(&disk).cloned() else {
-        return Err(ApiError::die(format!("disk '{disk}' does not exist")));
-    };
-    let format = call.get("format").map(str::to_owned);
-    let volid = Drive::parse(&disk, &line).volume;
-    let is = named_format(&volid);
-    // What is no file has no format to change.
-    let same_format = is.is_none() || format.as_deref().is_none_or(|wanted| Some(wanted) == is);
-    if volid.split(':').next() == Some(storage.as_str()) && same_format {
-        return Err(ApiError::param("storage", "you can't move to the same storage with same format"));
-    }
-    let on = node.clone();
-    let work = Once(Some(move |st: &mut State, at: &At| {
-        let place = Place { cluster: &at.cluster, node: &on, storage: &storage };
-        relocate(st, &place, vmid, &Drive::parse(&disk, &line), format.as_deref(), delete)
-    }));
-    let user = call.user();
-    Ok(json!(call.st.spawn(
-        &cluster,
-        crate::tasks::New { node: &node, kind: "qmmove", id: &vmid.to_string(), user: &user, delay_ms: 500 },
-        Box::new(work)
-    ))
-    .into())
-}
-
-/// Copies a disk's volume to `place`, switches over, and removes the old one or keeps it as unused.
-fn relocate(
-    st: &mut State,
-    place: &Place<'_>,
-    vmid: u32,
-    drive: &Drive,
-    format: Option<&str>,
-    delete: bool,
-) -> Result<(), ApiError> {
-    let Place { cluster, node, .. } = *place;
-    st.flush(cluster, vmid);
-    let (mut drive, old) = (drive.clone(), drive.volume.clone());
-    let Some(volume) = st.volume(cluster, node, &old).cloned() else {
-        return Err(ApiError::die(format!("volume '{old}' does not exist")));
-    };
-    drive.volume = st.copy_volume(&volume, place, vmid, format.or(named_format(&old)).unwrap_or("raw"))?;
-    let vm = st.cluster_mut(cluster).vm_mut(node, vmid)?;
-    vm.conf.insert(drive.slot.clone(), drive.print());
-    if delete {
-        st.free_volume(cluster, node, &old);
-    } else {
-        config::add_unused(vm, &old);
-    }
-    Ok(())
-}
-
 /// Converts a disk on its storage, as root does.
 pub(crate) fn convert(st: &mut State, cluster: &str, vmid: u32, slot: &str, format: &str) -> Result<(), ApiError> {
     let vm = st.cluster(cluster).vms.get(&vmid).ok_or_else(|| ApiError::die(format!("no VM {vmid}")))?;
     let (node, line) = (vm.node.clone(), vm.conf.get(slot).cloned().unwrap_or_default());
-    let drive = Drive::parse(slot, &line);
-    let storage = drive.volume.split(':').next().unwrap_or_default().to_owned();
-    relocate(st, &Place { cluster, node: &node, storage: &storage }, vmid, &drive, Some(format), true)
+    st.flush(cluster, vmid);
+    let mut drive = Drive::parse(slot, &line);
+    let old = drive.volume.clone();
+    let storage = old.split(':').next().unwrap_or_default();
+    let Some(volume) = st.volume(cluster, &node, &old).cloned() else {
+        return Err(ApiError::die(format!("volume '{old}' does not exist")));
+    };
+    drive.volume = st.copy_volume(&volume, &Place { cluster, node: &node, storage }, vmid, format)?;
+    st.cluster_mut(cluster).vm_mut(&node, vmid)?.conf.insert(slot.to_owned(), drive.print());
+    st.free_volume(cluster, &node, &old);
+    Ok(())
 }

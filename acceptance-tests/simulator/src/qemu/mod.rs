@@ -5,6 +5,7 @@ pub(crate) mod create;
 pub(crate) mod destroy;
 pub(crate) mod disks;
 pub(crate) mod machines;
+pub(crate) mod move_disk;
 pub(crate) mod options;
 pub(crate) mod power;
 pub(crate) mod read;

@@ -2,6 +2,7 @@
 //! subject has its file; this one runs them all.
 mod beside;
 mod idle;
+mod images;
 mod machine;
 mod network;
 mod path;
@@ -11,11 +12,13 @@ mod storage;
 
 use std::sync::Arc;
 
-use federation::migration::{ACCEPTED_LOSSES, PREFLIGHT};
+use federation::migration::{ACCEPTED_LOSSES, PREFLIGHT, Spread};
 use federation::model::MigrationPath;
 
 pub(super) use beside::ha_carried;
 pub(super) use idle::Busy;
+pub(super) use images::{carried, homes, volumes};
+pub(super) use path::predicted_seconds;
 pub(super) use storage::transfer_of;
 
 use crate::failure::Failure;
@@ -60,6 +63,8 @@ pub struct Preflight<'a> {
 pub(super) struct Passed {
     pub(super) path: MigrationPath,
     pub(super) transfer: (String, String),
+    /// None where there is nothing to put on a storage.
+    pub(super) spread: Option<Spread>,
     pub(super) ha_state: Option<String>,
     pub(super) warnings: Vec<Failure>,
     /// In seconds.
@@ -70,7 +75,7 @@ pub(super) struct Passed {
 
 type Findings = Vec<Finding>;
 
-/// Bytes per second that a backup or a restore is assumed to do where no path says less: 100 MiB/s.
+/// Bytes per second that a backup, a restore or a move between storages is assumed to do where no path says less: 100 MiB/s.
 const RATE: u64 = 100 << 20;
 
 pub(super) fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
@@ -104,9 +109,9 @@ impl Preflight<'_> {
         self.quorum(&mut findings).await;
         self.configuration(&config, &mut findings).await;
         let transfer = self.transfer(&path, &mut findings).await;
-        self.target_storage(&config, &mut findings).await;
+        let spread = self.target_storage(&config, &mut findings).await;
         self.vmid(&mut findings).await;
-        self.rights(&transfer, &mut findings).await;
+        self.rights(&transfer, spread.as_ref(), &mut findings).await;
         let ha_state = self.ha(&mut findings).await;
         let mut warnings = self.limits(&path).await;
         let busy = self.lock(&config, &mut findings, &mut warnings).await;
@@ -114,11 +119,11 @@ impl Preflight<'_> {
         self.network(&config, &mut findings, &mut warnings).await;
         self.processor(&config, &mut findings, &mut warnings).await;
         self.machine_type(&config, &mut findings).await;
-        let predicted_downtime = self.downtime(&config, &path, &mut findings);
+        let predicted_downtime = self.downtime(&config, spread.as_ref(), &path, &mut findings);
         self.window(&path, predicted_downtime, &mut findings);
         match transfer {
             Some(transfer) if findings.is_empty() => {
-                Ok(Passed { path, transfer, ha_state, warnings, predicted_downtime, busy })
+                Ok(Passed { path, transfer, spread, ha_state, warnings, predicted_downtime, busy })
             }
             _ => Err(findings),
         }
@@ -151,6 +156,7 @@ mod tests {
         let files = [
             include_str!("beside.rs"),
             include_str!("idle.rs"),
+            include_str!("images.rs"),
             include_str!("machine.rs"),
             include_str!("mod.rs"),
             include_str!("network.rs"),

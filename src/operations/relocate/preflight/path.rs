@@ -1,4 +1,5 @@
 //! Owns what is asked of the way between two clusters: what the path says, whether both can be written to, how long it takes.
+use federation::migration::Spread;
 use federation::model::{Method, MigrationPath, TransportKind};
 use proxmox::VmConfig;
 
@@ -48,16 +49,23 @@ impl Preflight<'_> {
         }
     }
 
-    /// Predicted downtime: every byte is read once and written once (operations-review 12), at the path's rate where that is
-    /// declared, else at [`RATE`].
-    pub(super) fn downtime(&self, config: &VmConfig, path: &MigrationPath, findings: &mut Findings) -> u64 {
+    /// Predicted downtime, as [`predicted_seconds`] has it.
+    pub(super) fn downtime(
+        &self,
+        config: &VmConfig,
+        spread: Option<&Spread>,
+        path: &MigrationPath,
+        findings: &mut Findings,
+    ) -> u64 {
         let disks = config.disks().unwrap_or_default();
         let size: u64 = disks.values().filter(|disk| disk.backup()).filter_map(proxmox::DiskSpec::size_bytes).sum();
-        let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
-        let predicted = size.div_ceil(rate).saturating_mul(2);
+        let again = spread.map_or(0, Spread::bytes);
+        let predicted = predicted_seconds(size, again, path);
         if let Some(most) = self.spec.migration.max_downtime.filter(|most| predicted > most.as_secs_ceil()) {
             let human = federation::Bytes(size).human();
-            let text = format!("about {predicted} s of downtime are predicted for {human}, more than {most}");
+            let copied = federation::Bytes(again).human();
+            let copied = if again == 0 { String::new() } else { format!(", {copied} of them copied once more") };
+            let text = format!("about {predicted} s of downtime are predicted for {human}{copied}, more than {most}");
             findings.push(finding("max_downtime", text, "raise max_downtime, or the path's max_bandwidth"));
         }
         predicted
@@ -86,4 +94,12 @@ impl Preflight<'_> {
                 .next("limit the transfer storage itself, or grant Sys.Modify on / (which is a lot)"),
         ]
     }
+}
+
+/// Seconds that a move of so many bytes takes: every byte is read once and written once (operations-review 12), at the path's
+/// rate where that is declared, else at [`RATE`]. `again`: those that are copied once more, from the storage restored to to
+/// another one of the target, which no path slows down (operations-review 13).
+pub(in crate::relocate) fn predicted_seconds(bytes: u64, again: u64, path: &MigrationPath) -> u64 {
+    let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
+    bytes.div_ceil(rate).saturating_mul(2).saturating_add(again.div_ceil(RATE))
 }

@@ -1,4 +1,6 @@
 //! Owns what the token must be able to do, and what the target must let it have: rights, the VMID, HA.
+use federation::migration::Spread;
+
 use super::{Findings, Preflight, finding};
 use crate::ha;
 
@@ -14,7 +16,12 @@ impl Preflight<'_> {
     }
 
     /// Every right that the steps need, on both sides (`pve-behaviour.md` §1.4, §17), all missing ones at once.
-    pub(super) async fn rights(&self, transfer: &Option<(String, String)>, findings: &mut Findings) {
+    pub(super) async fn rights(
+        &self,
+        transfer: &Option<(String, String)>,
+        spread: Option<&Spread>,
+        findings: &mut Findings,
+    ) {
         let vm = |vmid: u32| format!("/vms/{vmid}");
         let pool = self.spec.pool.as_ref().map(|pool| format!("/pool/{pool}"));
         let operations = "/pool/moxxie-moves".to_owned();
@@ -26,10 +33,11 @@ impl Preflight<'_> {
             (operations.clone(), vec!["Pool.Allocate"]),
         ];
         let at_target = pool.unwrap_or_else(|| vm(self.to.vmid));
-        let mut target = vec![
-            (at_target, vec!["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.Options", "VM.Config.Network"]),
-            (operations, vec!["Pool.Allocate"]),
-        ];
+        let mut on_target = vec!["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.Options", "VM.Config.Network"];
+        if spread.is_some_and(|spread| !spread.moves.is_empty()) {
+            on_target.push("VM.Config.Disk");
+        }
+        let mut target = vec![(at_target, on_target), (operations, vec!["Pool.Allocate"])];
         if let Some((here, there)) = transfer {
             source.push((format!("/storage/{here}"), vec!["Datastore.AllocateSpace", "Datastore.Allocate"]));
             target.push((format!("/storage/{there}"), vec!["Datastore.Audit"]));
