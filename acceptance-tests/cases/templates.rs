@@ -165,6 +165,113 @@ fn a_cluster_without_the_template_is_no_candidate() {
     }
 }
 
+/// The federation file with a second class of storage, and a second network, on the first cluster alone.
+fn with_slow() -> String {
+    let app = "      app: { bridge: vmbr0, vlan: 120 }\n";
+    let yaml = support::yaml().replace("fast: ceph-pool", "fast: ceph-pool, slow: local-lvm");
+    let yaml = yaml.replace(app, &format!("{app}      lab: {{ bridge: vmbr1, vlan: 130 }}\n"));
+    assert!(yaml.contains("slow: local-lvm") && yaml.contains("lab:"), "the file has changed");
+    yaml
+}
+
+const MOVES: &str = "cluster = \"worldstream-prod\"\n  migration = { source = \"delete\", keep_archive = \"0s\" }";
+
+#[test]
+fn a_copy_goes_to_the_storage_that_clone_names() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        template(&world, "worldstream-prod");
+        let workspace = workspace(&world, &cli, MOVES);
+        workspace.write("multi-site.yaml", with_slow());
+        workspace.edit("main.tf", "template = \"golden\"", "template = \"golden\", storage = \"slow\"");
+        workspace.edit("main.tf", "network = \"app\"", "network = \"lab\"");
+        world.clear_requests();
+        sound(workspace.apply()).expect(0);
+        let vm = world.vm("worldstream-prod", "web-1");
+        for slot in ["scsi0", "scsi1"] {
+            assert!(vm.config[slot].starts_with("local-lvm:vm-"), "{slot}: {:?}", vm.config);
+        }
+        let twice = world.writes().into_iter().filter(|call| call.ends_with("/move_disk")).collect::<Vec<_>>();
+        assert_eq!(twice, Vec::<String>::new(), "copied once, to where it stays");
+        sound(workspace.plan()).expect(0);
+        assert_eq!(part(&vm, "net0", "bridge"), Some("vmbr1"));
+        // Read at create only: it moves to where there is no such storage and network, with what is configured by then.
+        workspace.edit("main.tf", "network = \"lab\"", "network = \"app\"");
+        workspace.edit("main.tf", "worldstream-prod", "databarn-dr");
+        workspace.edit("main.tf", "size = \"6GB\"", "size = \"6GB\", storage = \"fast\"");
+        sound(workspace.apply()).expect(0);
+        let moved = world.vm("databarn-dr", "web-1");
+        assert!(moved.config["scsi0"].starts_with("zfs-pool:"), "{:?}", moved.config);
+        assert_eq!((part(&moved, "net0", "bridge"), part(&moved, "net0", "tag")), (Some("vmbr0"), Some("220")));
+        sound(workspace.plan()).expect(0);
+        sound(workspace.destroy()).expect(0);
+        only_the_template(&world, "worldstream-prod");
+    }
+}
+
+#[test]
+fn a_template_on_local_storage_is_copied_on_its_node() {
+    for cli in clis() {
+        let world = SimulatedWorld::three_sites();
+        let config = [("name", "golden"), ("template", "1"), ("memory", "1024"), ("scsi0", "local-lvm:4")];
+        let config = config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let pool = Some("production-pool".to_owned());
+        let guest = GuestSpec { vmid: 9000, node: "ws2".to_owned(), config, pool, running: false };
+        let cluster = world.cluster("worldstream-prod");
+        cluster.create_vm(&guest).expect("room for the template");
+        // The fullest node, which nobody would choose.
+        cluster.create_vm(&support::by_hand(800, "ws2", "busy", 65536, None)).expect("room");
+        let workspace = workspace(&world, &cli, "cluster = \"worldstream-prod\"");
+        sound(workspace.apply()).expect(0);
+        let vm = world.vm("worldstream-prod", "web-1");
+        assert_eq!((vm.node.as_str(), vm.running), ("ws2", true));
+        assert!(vm.config["scsi0"].starts_with("ceph-pool:vm-"), "{:?}", vm.config);
+        sound(workspace.plan()).expect(0);
+        sound(workspace.destroy()).expect(0);
+        // Wanted on another node: refused before anything is touched.
+        workspace.edit("main.tf", "cluster = \"worldstream-prod\"", "cluster = \"worldstream-prod\"\n  node = \"ws1\"");
+        world.clear_requests();
+        let refused = sound(workspace.apply()).expect(1);
+        drop(refused.says("is on node ws2 and its storage is local").says("nothing was touched"));
+        cluster.remove_vm(800);
+        only_the_template(&world, "worldstream-prod");
+    }
+}
+
+#[test]
+fn a_slow_copy_whose_apply_is_killed_is_waited_for_and_made_once() {
+    for cli in clis() {
+        let apply = ["apply", "-input=false", "-auto-approve"];
+        let copy = {
+            let world = SimulatedWorld::three_sites();
+            template(&world, "worldstream-prod");
+            let workspace = workspace(&world, &cli, MOVES);
+            world.clear_requests();
+            sound(workspace.apply()).expect(0);
+            let copy = world.requests().iter().position(|call| call.path.ends_with("/clone")).expect("a copy");
+            u64::try_from(copy).unwrap_or(0) + 1
+        };
+        let world = SimulatedWorld::three_sites();
+        template(&world, "worldstream-prod");
+        let cluster = world.cluster("worldstream-prod");
+        cluster.set_clone_time(std::time::Duration::from_secs(6));
+        let workspace = workspace(&world, &cli, MOVES);
+        let killed = workspace.killed_at(&world, &apply, copy, true, || {});
+        let harness::Killed::At(hit) = killed else { panic!("never killed") };
+        assert!(hit.call.path.ends_with("/clone"), "{hit:?}");
+        drop(sound(workspace.plan()).expect(2).says("1 to add"));
+        assert!(world.litter().iter().any(|left| left.contains("qmclone")), "it goes on: {:?}", world.litter());
+        sound(workspace.apply()).expect(0);
+        let copies = cluster.tasks_of(9000).into_iter().filter(|kind| kind == "qmclone").count();
+        assert_eq!(copies, 1);
+        assert_eq!(world.machines(), ["worldstream-prod/golden", "worldstream-prod/web-1"]);
+        assert!(world.vm("worldstream-prod", "web-1").running);
+        sound(workspace.plan()).expect(0);
+        sound(workspace.destroy()).expect(0);
+        only_the_template(&world, "worldstream-prod");
+    }
+}
+
 /// What cloud-init is told in a guest's configuration.
 fn told(vm: &VmSnapshot) -> BTreeMap<&str, &str> {
     let keys = ["ciuser", "sshkeys", "ipconfig0", "nameserver"];

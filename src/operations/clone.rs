@@ -10,7 +10,7 @@ use proxmox::{DiskSpec, Params, TaskFilter, VmConfig};
 
 use crate::create::dark;
 use crate::disks::DiskMove;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::Guest;
 use crate::journal::{Journal, Place};
@@ -111,8 +111,12 @@ impl Fleet {
                 let tasks = site.client.find_tasks(&template.node, &filter).await;
                 let tasks = tasks.map_err(|error| dark(what, &site.name, error))?;
                 for task in tasks.iter().filter(|task| task.is_running()) {
-                    // How it ends is seen from the machine.
-                    let _ = self.wait(site, &task.upid, deadline, what).await;
+                    // How it ends is seen from the machine; whether it does is not.
+                    if let Err(failure) = self.wait(site, &task.upid, deadline, what).await
+                        && (failure.kind == FailureKind::Interrupted || Instant::now() >= deadline)
+                    {
+                        return Err(failure.state(format!("{to}: the copy of the template goes on")));
+                    }
                 }
                 continue;
             }

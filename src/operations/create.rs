@@ -69,7 +69,7 @@ impl Fleet {
             self.ensure_pool(site, pool.as_str(), &what).await?;
         }
         let facts = site.take_facts(self.settings().fact_age.into()).await;
-        let on = self.resolve(spec, cluster, &facts, &what)?;
+        let on = self.resolve_copy(spec, cluster, &facts, &what)?;
         let node = pick_node(&facts, spec, &on, &what)?;
         let template = self.template(site, spec, &node, &facts, &what).await?;
         let node = template.as_ref().map_or(node.clone(), |template| template.node_for(&node));
@@ -331,7 +331,14 @@ impl Fleet {
             }
         };
         site.changed().await;
-        waited.map(drop).map_err(|error| Failure::new(what).at(format!("cluster {}", site.name)).said(error))
+        waited.map(drop).map_err(|error| {
+            let failure = Failure::new(what).at(format!("cluster {}", site.name));
+            if !matches!(error, Error::TaskTimeout { .. }) {
+                return failure.said(error);
+            }
+            let said = format!("{error}. The longest time that `timeouts` allows is over");
+            failure.said(said).next("apply again: it goes on from what is there")
+        })
     }
 }
 

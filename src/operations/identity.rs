@@ -146,7 +146,18 @@ impl Fleet {
     /// # Errors
     /// Nothing or more than one thing of that id, or a cluster that could not be asked.
     pub async fn import(&self, id: &str) -> Result<Guest, Failure> {
-        let what = format!("Unable to import {id}");
+        self.by_id(id, format!("Unable to import {id}")).await
+    }
+
+    /// Finds an existing machine to look at, by the same ids.
+    ///
+    /// # Errors
+    /// As [`Fleet::import`].
+    pub async fn look_at(&self, id: &str) -> Result<Guest, Failure> {
+        self.by_id(id, format!("Unable to read {id}")).await
+    }
+
+    async fn by_id(&self, id: &str, what: String) -> Result<Guest, Failure> {
         if let Some((cluster, vmid)) = id.split_once('/') {
             let site = self.need(cluster, &what)?;
             let vmid: u32 = vmid.parse().map_err(|_| {

@@ -8,6 +8,7 @@
 //! everybody is read by [`Fleet::rules`] and written by [`Fleet::create_pool`] and its siblings. Whatever takes more than one
 //! call is an operation with a journal on the clusters (`operation.rs`, `journal.rs`), so that the next process knows.
 
+mod addresses;
 mod audit;
 mod births;
 mod claims;
@@ -43,6 +44,7 @@ mod update;
 pub mod validation;
 mod vmid;
 
+pub use addresses::Interface;
 pub use audit::Audit;
 pub use create::Outcome;
 pub use enrolment::{ClusterFound, ClusterRecord, ClusterWritten};

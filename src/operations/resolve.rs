@@ -54,11 +54,7 @@ impl Fleet {
             let first = images.next()?.name.clone();
             images.all(|other| other.name == first).then_some(first)
         };
-        let mut resolved = Resolved {
-            primary: declared.resolve_storage(None).or_else(only),
-            copies: spec.clone.as_ref().and_then(|clone| declared.resolve_storage(Some(clone.storage.as_deref()?))),
-            ..Resolved::default()
-        };
+        let mut resolved = Resolved { primary: declared.resolve_storage(None).or_else(only), ..Resolved::default() };
         for (slot, disk) in &spec.disks {
             let storage = declared.resolve_storage(disk.storage.as_deref()).or_else(only).ok_or_else(|| {
                 Failure::new(what)
@@ -80,6 +76,25 @@ impl Fleet {
             resolved.nics.insert(*slot, NicPlace { bridge: on.bridge, vlan: on.vlan });
         }
         Ok(resolved)
+    }
+
+    /// The same for a machine that is about to be copied from a template: `clone.storage` takes what names no storage of its own.
+    /// It is read at create only: a machine that exists is where its disks are.
+    pub(crate) fn resolve_copy(
+        &self,
+        spec: &VmSpec,
+        cluster: &ClusterName,
+        facts: &ClusterFacts,
+        what: &str,
+    ) -> Result<Resolved, Failure> {
+        let declared = self.facts(cluster.as_str());
+        let named = spec.clone.as_ref().and_then(|clone| clone.storage.clone());
+        let mut spec = spec.clone();
+        for disk in spec.disks.values_mut().filter(|disk| disk.storage.is_none()) {
+            disk.storage.clone_from(&named);
+        }
+        let copies = named.and_then(|storage| declared.resolve_storage(Some(&storage)));
+        Ok(Resolved { copies, ..self.resolve(&spec, cluster, facts, what)? })
     }
 
     pub(crate) async fn pick_vmid(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<u32, Failure> {

@@ -22,7 +22,7 @@ impl Fleet {
     pub(crate) async fn may_create(&self, site: &Site, spec: &VmSpec, what: &str) -> Result<(), Failure> {
         let Some(all) = site.permissions().await else { return Ok(()) };
         let facts = site.take_facts(self.settings().fact_age.into()).await;
-        let on = self.resolve(spec, &site.name, &facts, what)?;
+        let on = self.resolve_copy(spec, &site.name, &facts, what)?;
         let pool_exists = match (&spec.pool, site.glance().await) {
             (Some(pool), Ok(overview)) => overview.has_pool(pool.as_str()),
             _ => true,

@@ -10,6 +10,7 @@ mod decisions;
 mod failures;
 mod federation_data;
 mod layers;
+mod machine_data;
 mod migration_data;
 mod parent;
 mod placement_data;
@@ -99,6 +100,7 @@ impl Provider for Moxxie {
             ]),
             data_sources: BTreeMap::from([
                 (federation_data::TYPE.to_owned(), federation_data::schema::schema()),
+                (machine_data::TYPE.to_owned(), machine_data::schema::schema()),
                 (migration_data::TYPE.to_owned(), migration_data::schema::schema()),
                 (placement_data::TYPE.to_owned(), placement_data::schema::schema()),
                 (validation_data::TYPE.to_owned(), validation_data::schema::schema()),
@@ -240,6 +242,7 @@ impl Provider for Moxxie {
     async fn validate_data_source(&self, type_name: &str, config: Value, diags: &mut Diagnostics) {
         match type_name {
             federation_data::TYPE => federation_data::read::validate(&config, diags),
+            machine_data::TYPE => machine_data::read::validate(&config, diags),
             migration_data::TYPE => migration_data::read::validate(&config, diags),
             placement_data::TYPE => placement_data::read::validate(&config, diags),
             validation_data::TYPE => {}
@@ -256,6 +259,7 @@ impl Provider for Moxxie {
     ) -> Value {
         match type_name {
             federation_data::TYPE => federation_data::read::read(self.ready().await.as_deref(), config, diags).await,
+            machine_data::TYPE => machine_data::read::read(self.ready().await.as_deref(), config, diags).await,
             migration_data::TYPE => migration_data::read::read(self.ready().await.as_deref(), config, diags).await,
             placement_data::TYPE => placement_data::read::read(self.ready().await.as_deref(), config, diags).await,
             validation_data::TYPE => {

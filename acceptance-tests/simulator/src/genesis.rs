@@ -135,6 +135,7 @@ fn cluster(
         firewall: crate::firewall::Firewall::default(),
         replicated: BTreeMap::new(),
         tasks: Vec::new(),
+        clone_ms: 1_000,
         next_tick: now + STATD,
         ca_fingerprint: authority.fingerprint(),
         ca_pem: authority.pem(),

@@ -287,6 +287,11 @@ impl ClusterHandle {
         }
     }
 
+    /// How long a copy of a machine takes; one second where nothing is said.
+    pub fn set_clone_time(&self, time: std::time::Duration) {
+        self.lock().cluster_mut(&self.name).clone_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    }
+
     /// How long the guest takes to shut down; three seconds where nothing is said.
     pub fn set_shutdown_time(&self, vmid: u32, time: std::time::Duration) {
         if let Some(vm) = self.lock().cluster_mut(&self.name).vms.get_mut(&vmid) {

@@ -59,6 +59,8 @@ pub(crate) struct Cluster {
     /// Guests with a replication job.
     pub(crate) replicated: BTreeMap<u32, crate::replication::Job>,
     pub(crate) tasks: Vec<Task>,
+    /// How long a copy of a machine takes, in milliseconds.
+    pub(crate) clone_ms: u64,
     pub(crate) next_tick: Millis,
     pub(crate) ca_fingerprint: String,
     pub(crate) ca_pem: String,

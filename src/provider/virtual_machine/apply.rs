@@ -220,15 +220,7 @@ async fn change(
         let current = Current { cluster: record.cluster.clone(), vmid: record.vmid };
         let request = planned_request(&req.planned_state, &req.config, Some(current))
             .ok_or_else(|| Failure::new("The plan names no cluster").next("plan again"))?;
-        // As it is, to where it goes; its other changes come after. Addresses that don't fit there are told from those that will.
-        let as_is = VmSpec {
-            vmid: new.vmid,
-            node: new.node.clone(),
-            pool: new.pool.clone(),
-            migration: new.migration.clone(),
-            cloud_init: new.cloud_init.clone(),
-            ..old.clone()
-        };
+        let as_is = as_it_moves(old, new);
         let moved = if record.cluster == *target {
             ready.fleet.finish(&as_is, &record, timeout).await?
         } else {
@@ -247,6 +239,32 @@ async fn change(
     let mut outcome = ready.fleet.update(old, new, &record, timeout).await?;
     warnings.append(&mut outcome.warnings);
     Ok(Outcome { guest: outcome.guest, warnings })
+}
+
+/// As it is, to where it goes: storages and networks are named for the target, its other changes come after. Addresses that don't
+/// fit there are told from those that will.
+fn as_it_moves(old: &VmSpec, new: &VmSpec) -> VmSpec {
+    let mut moving = VmSpec {
+        vmid: new.vmid,
+        node: new.node.clone(),
+        pool: new.pool.clone(),
+        migration: new.migration.clone(),
+        cloud_init: new.cloud_init.clone(),
+        ..old.clone()
+    };
+    for (slot, disk) in &mut moving.disks {
+        if let Some(wish) = new.disks.get(slot) {
+            disk.storage.clone_from(&wish.storage);
+        }
+    }
+    for (slot, nic) in &mut moving.nics {
+        if let Some(wish) = new.nics.get(slot) {
+            nic.network.clone_from(&wish.network);
+            nic.bridge.clone_from(&wish.bridge);
+            nic.vlan = wish.vlan;
+        }
+    }
+    moving
 }
 
 /// Whether a machine asks for more than it has.

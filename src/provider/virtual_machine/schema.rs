@@ -11,7 +11,8 @@ pub(crate) fn schema() -> Schema {
     Schema::new(
         "A virtual machine on one of the federation's clusters. Its pool places it: `plan` computes the cluster and shows \
          it, with the reason, in `cluster` and `placement`. A change of `cluster` or `pool` moves it by backup and \
-         restore; nothing here ever requires replacement.",
+         restore; nothing here ever requires replacement. A guest's addresses are told by the data source \
+         `moxxie_virtual_machine`.",
         attributes,
     )
 }
@@ -214,7 +215,7 @@ fn behaviour() -> Vec<Attribute> {
         ),
     ];
     let timeouts = [("create", "1h"), ("update", "24h"), ("delete", "1h")].map(|(name, unset)| {
-        let text = format!("Longest time for the whole step, for example `2h` ({unset}). What it waits for goes on.");
+        let text = format!("Longest time for the whole step, for example `2h` ({unset}). When it is over, what was waited for goes on, and the next apply takes it up.");
         Attribute::string(name).optional().describe(text)
     });
     vec![

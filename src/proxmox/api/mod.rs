@@ -1,6 +1,7 @@
 //! Owns the typed calls, one file per part of PVE's API. Each says which privileges it needs and what it may answer.
 
 mod access;
+mod agent;
 mod backup;
 mod cluster;
 mod firewall;
@@ -12,6 +13,7 @@ mod tasks;
 mod vm;
 
 pub use access::{AclEntry, Permissions};
+pub use agent::{GuestAddress, GuestInterface};
 pub use cluster::{BackupJob, ClusterStatus, NodeMember, ReplicationJob, Resource, ResourceKind, Version};
 pub use firewall::{FirewallOptions, FirewallRef, FirewallRule};
 pub use ha::{HaResource, HaRule, HaService};

@@ -32,6 +32,13 @@ pub(crate) fn clone(call: &mut Call<'_>) -> Answer {
     if let Some(pool) = pool.as_ref().filter(|pool| !call.c().pools.contains_key(*pool)) {
         return Err(ApiError::forbid(&format!("pool '{pool}' does not exist")));
     }
+    let is_local = |drive: &Drive| {
+        let on = drive.volume.split(':').next().unwrap_or_default();
+        drive.has_volume() && call.c().storage(on).is_ok_and(|def| !def.is_shared())
+    };
+    if target != node && drives(&source).any(|drive| is_local(&drive)) {
+        return Err(ApiError::die(format!("can't clone VM to node '{target}' (VM uses local storage)")));
+    }
     for drive in drives(&source).filter(|drive| drive.has_volume()) {
         let on = storage.as_deref().or_else(|| drive.volume.split(':').next()).unwrap_or_default().to_owned();
         call.need(&format!("/storage/{on}"), &["Datastore.AllocateSpace"])?;
@@ -67,11 +74,10 @@ pub(crate) fn clone(call: &mut Call<'_>) -> Answer {
         }
         Ok(())
     }));
-    let bytes: u64 = 1_000;
-    let user = call.user();
+    let (takes, user) = (call.c().clone_ms, call.user());
     Ok(json!(call.st.spawn(
         &cluster,
-        crate::tasks::New { node: &node, kind: "qmclone", id: &vmid.to_string(), user: &user, delay_ms: bytes },
+        crate::tasks::New { node: &node, kind: "qmclone", id: &vmid.to_string(), user: &user, delay_ms: takes },
         Box::new(work)
     ))
     .into())

@@ -167,6 +167,10 @@ pub(crate) fn agent_ping(call: &mut Call<'_>) -> Answer {
 
 /// `GET …/agent/network-get-interfaces`
 pub(crate) fn agent_network(call: &mut Call<'_>) -> Answer {
+    if call.c().vm(call.param("node"), call.vmid()).is_ok() {
+        // It is pinged first, too.
+        call.st.look(std::time::Duration::from_secs(1));
+    }
     agent(call)?;
     let vmid = call.vmid();
     let vm = call.c().vm(call.param("node"), vmid)?;
