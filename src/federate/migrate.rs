@@ -98,6 +98,8 @@ fn wish(spec: &mut VmSpec, asked: &Migrate) {
     migration.keep_archive = asked.keep_archive.unwrap_or(migration.keep_archive);
     migration.max_downtime = asked.max_downtime;
     migration.accept_loss = asked.accept_loss.iter().cloned().collect();
+    // Nobody asks for the addresses it has: where a network takes new ones alone it gets one.
+    spec.nics.values_mut().for_each(|nic| nic.mac = None);
     spec.vmid = asked.vmid;
     spec.node = asked.node.clone();
 }

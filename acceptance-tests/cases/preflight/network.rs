@@ -46,7 +46,7 @@ fn configured_addresses_count_before_those_that_are() {
 }
 
 #[test]
-fn a_mac_address_that_may_not_or_can_not_be_used_there_is_refused() {
+fn a_mac_address_that_can_not_be_used_there_is_refused() {
     let scene = Scene::new();
     let mac = scene.before.config["net0"].split(['=', ',']).nth(1).expect("an address").to_owned();
     let net0 = format!("e1000={},bridge=vmbr0", mac.to_lowercase());
@@ -56,13 +56,38 @@ fn a_mac_address_that_may_not_or_can_not_be_used_there_is_refused() {
     scene.refused(&["mac_policy", mac.as_str(), "databarn-dr/900 (twin)"]);
     // A template can't start, and so can't use it.
     scene.target.set_config(900, "template", Some("1"));
-    let new = YAML.replace("vlan: 220 }", "vlan: 220, macs: new }");
-    scene.workspace.write("multi-site.yaml", new);
-    scene.refused(&["mac_policy", mac.as_str(), "macs = \"new\""]);
-    scene.workspace.write("multi-site.yaml", YAML);
     scene.target.set_option("mac_prefix", "02:AB:CD");
     scene.workspace.plan().expect(2).says("mac_policy").says("the prefix there is 02:AB:CD");
     scene.moved();
+}
+
+#[test]
+fn a_network_that_takes_new_mac_addresses_alone_gets_one() {
+    let new = |yaml: &str| yaml.replace("vlan: 220 }", "vlan: 220, macs: new }");
+    let device = "net0 = { network = \"app\"";
+    for cli in clis() {
+        let scene = Scene::with(&cli, GONE, new);
+        let mac_on = |cluster: &str| {
+            scene.world.vm(cluster, NAME).config["net0"].split(['=', ',']).nth(1).expect("an address").to_owned()
+        };
+        let had = mac_on(FROM);
+        // The one that it has, by its configuration.
+        scene.workspace.edit("main.tf", device, &format!("{device}, mac = \"{had}\""));
+        scene.refused(&["mac_policy", had.as_str(), "macs = \"new\""]);
+        scene.workspace.edit("main.tf", &format!(", mac = \"{had}\""), "");
+        scene.target.set_option("mac_prefix", "02:AB:CD");
+        let plan = scene.workspace.plan().expect(2).says("A device gets a new MAC address on databarn-dr");
+        assert!(plan.flat().contains(&format!("mac = \"{had}\" -> (known after apply)")), "{}", plan.text());
+        scene.moved();
+        let has = mac_on(TO);
+        assert!(has.starts_with("02:AB:CD:") && has != had, "{has}");
+        let state = &scene.workspace.state()["moxxie_virtual_machine.shop"];
+        assert_eq!(state["network_devices"]["net0"]["mac"], has.as_str());
+    }
+    let scene = Scene::with(&cli(), GONE, new);
+    scene.workspace.edit("main.tf", device, &format!("{device}, mac = \"02:00:00:00:00:07\""));
+    scene.moved();
+    assert!(scene.world.vm(TO, NAME).config["net0"].starts_with("virtio=02:00:00:00:00:07,"));
 }
 
 #[test]

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use proxmox::{Params, TaskFilter, Upid};
 
+use super::preflight::{Mac, mac_there, made_up};
 use super::{Move, archive, verify};
 use crate::failure::Failure;
 use crate::journal::Place;
@@ -112,8 +113,13 @@ impl Move<'_> {
         let mark =
             Mark { op: Some(self.journal.op.clone()), line: Some(line), epoch: None, retired: None, ..split.mark };
         params = params.set("description", self.notes(to, &split.text, &mark)?);
+        let macs = self.macs(&source).await;
         for (slot, nic) in source.nics().unwrap_or_default() {
-            params = params.set(&slot, self.mapped(&slot, nic).properties());
+            let mut nic = self.mapped(&slot, nic);
+            if let Some(mac) = macs.get(&slot) {
+                nic.set_mac(Some(mac));
+            }
+            params = params.set(&slot, nic.properties());
         }
         // The guest takes them when it starts there; later it would have to be restarted for them.
         for (key, value) in self.addresses() {
@@ -121,6 +127,26 @@ impl Move<'_> {
         }
         let limit = self.path.max_bandwidth.map(|limit| limit.to_kib_per_second());
         Ok(params.opt("bwlimit", limit))
+    }
+
+    /// The MAC addresses that devices get there, where they don't keep theirs. One that is made up is the same in every process.
+    async fn macs(&self, source: &proxmox::VmConfig) -> BTreeMap<String, String> {
+        let facts = self.fleet.facts(self.target.name.as_str());
+        let mut macs = BTreeMap::new();
+        for (slot, nic) in source.nics().unwrap_or_default() {
+            let Some(mac) = nic.mac() else { continue };
+            match mac_there(&facts, self.spec, &self.resolved, &slot, mac) {
+                Mac::Set(wanted) => macs.insert(slot, wanted),
+                Mac::Made => {
+                    // Without Sys.Audit on / it is not shown: PVE's own then.
+                    let options = self.target.client.cluster_options().await.unwrap_or_default();
+                    let prefix = options.get("mac_prefix").and_then(|prefix| prefix.as_str()).unwrap_or("BC:24:11");
+                    macs.insert(slot.clone(), made_up(prefix, &self.journal.op, &slot))
+                }
+                Mac::Kept | Mac::Refused(_) => None,
+            };
+        }
+        macs
     }
 
     /// What cloud-init is told of addresses there, as the configuration wants it.
@@ -153,7 +179,8 @@ impl Move<'_> {
         }
         let target = self.target.client.vm_config(&to.node, to.vmid, true).await;
         let target = target.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
-        let differences = verify::differences(&source, &target, &self.journal.volumes, &self.addresses());
+        let macs = self.macs(&source).await;
+        let differences = verify::differences(&source, &target, &self.journal.volumes, &self.addresses(), &macs);
         if differences.is_empty() {
             return Ok(());
         }

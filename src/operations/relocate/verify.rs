@@ -17,12 +17,13 @@ const ROUNDING: u64 = 4 << 20;
 const EFI_VARIABLES: u64 = 528 << 10;
 
 /// How `target` differs from `source` where it may not, in words. `volumes`: what our restore made. `given`: keys that it was told,
-/// and their values.
+/// and their values. `macs`: addresses of devices that don't keep theirs.
 pub(super) fn differences(
     source: &VmConfig,
     target: &VmConfig,
     volumes: &[String],
     given: &BTreeMap<String, String>,
+    macs: &BTreeMap<String, String>,
 ) -> Vec<String> {
     let mut found = Vec::new();
     for (key, value) in given.iter().filter(|(key, value)| target.get(key) != Some(value.as_str())) {
@@ -44,7 +45,7 @@ pub(super) fn differences(
         found.push(format!("{key} = {value}: a volume that is not of this restore was taken in"));
     }
     disks(source, target, volumes, &mut found);
-    nics(source, target, &mut found);
+    nics(source, target, macs, &mut found);
     found
 }
 
@@ -86,15 +87,17 @@ fn disks(source: &VmConfig, target: &VmConfig, volumes: &[String], found: &mut V
     }
 }
 
-fn nics(source: &VmConfig, target: &VmConfig, found: &mut Vec<String>) {
+fn nics(source: &VmConfig, target: &VmConfig, macs: &BTreeMap<String, String>, found: &mut Vec<String>) {
     let there = target.nics().unwrap_or_default();
     for (slot, nic) in source.nics().unwrap_or_default() {
         match there.get(&slot) {
             None => found.push(format!("{slot} is missing")),
-            Some(copy) if copy.mac() != nic.mac() => {
-                found.push(format!("{slot} has the MAC address {:?}, had {:?}", copy.mac(), nic.mac()));
+            Some(copy) => {
+                let expected = macs.get(&slot).map(String::as_str).or(nic.mac());
+                if copy.mac() != expected {
+                    found.push(format!("{slot} has the MAC address {:?}, and should have {expected:?}", copy.mac()));
+                }
             }
-            Some(_) => {}
         }
     }
 }
@@ -156,16 +159,25 @@ mod tests {
 
     #[test]
     fn a_mapped_copy_is_the_same_machine() {
-        assert_eq!(differences(&source(), &target(&[]), &ours(), &BTreeMap::new()), Vec::<String>::new());
+        assert_eq!(
+            differences(&source(), &target(&[]), &ours(), &BTreeMap::new(), &BTreeMap::new()),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn what_the_restore_was_told_is_there_and_differs_from_the_source() {
         let there = target(&[("ipconfig0", "ip=10.2.0.5/24")]);
         let given = |value: &str| BTreeMap::from([("ipconfig0".to_owned(), value.to_owned())]);
-        assert_eq!(differences(&source(), &there, &ours(), &given("ip=10.2.0.5/24")), Vec::<String>::new());
-        assert_eq!(differences(&source(), &there, &ours(), &given("ip=10.2.0.6/24")).len(), 1);
-        assert_eq!(differences(&source(), &there, &ours(), &BTreeMap::new()), ["ipconfig0 was not there"]);
+        assert_eq!(
+            differences(&source(), &there, &ours(), &given("ip=10.2.0.5/24"), &BTreeMap::new()),
+            Vec::<String>::new()
+        );
+        assert_eq!(differences(&source(), &there, &ours(), &given("ip=10.2.0.6/24"), &BTreeMap::new()).len(), 1);
+        assert_eq!(
+            differences(&source(), &there, &ours(), &BTreeMap::new(), &BTreeMap::new()),
+            ["ipconfig0 was not there"]
+        );
     }
 
     #[test]
@@ -183,7 +195,7 @@ mod tests {
             (("hugepages", "2"), "hugepages"),
         ];
         for (change, key) in cases {
-            let found = differences(&source(), &target(&[change]), &ours(), &BTreeMap::new());
+            let found = differences(&source(), &target(&[change]), &ours(), &BTreeMap::new(), &BTreeMap::new());
             assert!(found.iter().any(|line| line.starts_with(key)), "{change:?}: {found:?}");
         }
     }

@@ -52,6 +52,8 @@ pub(crate) async fn read(ready: Option<&Ready>, config: Value, diags: &mut Diagn
 async fn plan(ready: &Ready, config: &Value, target: &ClusterName) -> Result<MigrationPlan, Failure> {
     let guest = ready.fleet.import(config.attr("machine").as_str().unwrap_or_default()).await?;
     let mut spec = VmSpec::of(&guest, &ready.fleet.facts(guest.place.cluster.as_str()))?;
+    // Nobody asks for the addresses it has: where a network takes new ones alone it gets one.
+    spec.nics.values_mut().for_each(|nic| nic.mac = None);
     spec.migration.max_downtime = config.attr("max_downtime").as_str().and_then(|span| span.parse().ok());
     spec.migration.accept_loss = losses(config).map(str::to_owned).collect();
     ready.fleet.migration_plan(&spec, &guest, target).await

@@ -241,8 +241,8 @@ async fn change(
     Ok(Outcome { guest: outcome.guest, warnings })
 }
 
-/// As it is, to where it goes: storages and networks are named for the target, its other changes come after. Addresses that don't
-/// fit there are told from those that will.
+/// As it is, to where it goes: storages and networks are named for the target, its other changes come after. Addresses are those that
+/// fit there.
 fn as_it_moves(old: &VmSpec, new: &VmSpec) -> VmSpec {
     let mut moving = VmSpec {
         vmid: new.vmid,
@@ -262,6 +262,7 @@ fn as_it_moves(old: &VmSpec, new: &VmSpec) -> VmSpec {
             nic.network.clone_from(&wish.network);
             nic.bridge.clone_from(&wish.bridge);
             nic.vlan = wish.vlan;
+            nic.mac.clone_from(&wish.mac);
         }
     }
     moving

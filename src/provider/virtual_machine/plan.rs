@@ -1,5 +1,6 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
+use federation::model::MacPolicy;
 use federation::placement::{Current, Refusal, Request};
 use operations::DiskSpec;
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
@@ -31,6 +32,7 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     let mut state = planned(&req.config, &req.prior_state, place.cluster, place.placement, moving);
     if moving {
         give_another_vmid(&req, &mut state, diags);
+        give_other_macs(ready, &req, &mut state);
         if let Some(ready) = ready.filter(|ready| ready.walk(req.client, &req.planned_private) == Walk::Plan) {
             preview(ready, &req, &state, diags).await;
         }
@@ -320,6 +322,28 @@ fn give_another_vmid(req: &PlanRequest, state: &mut Value, diags: &mut Diagnosti
         ),
     );
     state.set_attr("vmid", Value::unknown());
+}
+
+/// A move keeps MAC addresses, unless the provider block declares the network there to take new ones alone; then those that are not
+/// configured are made up.
+fn give_other_macs(ready: Option<&Ready>, req: &PlanRequest, state: &mut Value) {
+    let target = state.attr("cluster").as_str().and_then(|name| ClusterName::new(name).ok());
+    let clusters = ready.map(|ready| &ready.federation().clusters);
+    let Some(facts) = target.and_then(|target| clusters?.get(&target)) else { return };
+    let Some(devices) = state.attr("network_devices").as_map() else { return };
+    let new = |slot: &String, device: &Value| {
+        let network = device.attr("network").as_str().and_then(|name| facts.networks.get(name));
+        let configured = req.config.attr("network_devices").attr(slot).attr("mac");
+        configured.is_null() && network.is_some_and(|network| network.macs == Some(MacPolicy::New))
+    };
+    let devices: Vec<(String, Value)> = devices
+        .iter()
+        .map(|(slot, device)| {
+            let device = device.clone();
+            (slot.clone(), if new(slot, &device) { device.with_attr("mac", Value::unknown()) } else { device })
+        })
+        .collect();
+    state.set_attr("network_devices", Value::map(devices));
 }
 
 /// What nothing can carry out. An error where the user's own edit asks for it; a warning where somebody else's change made the

@@ -2,13 +2,14 @@
 //! (operations-review 19).
 use std::collections::BTreeSet;
 
-use federation::Slot;
 use federation::migration::{Addresses, out_of_place};
 use federation::model::{MacPolicy, Network};
+use federation::{Cluster, Slot};
 use proxmox::{Error, FirewallRule, NicSpec, VmConfig};
 
 use super::{Findings, Preflight, finding};
 use crate::failure::Failure;
+use crate::spec::{Resolved, VmSpec};
 
 impl Preflight<'_> {
     /// Everything about the network.
@@ -18,15 +19,9 @@ impl Preflight<'_> {
         self.firewall(config, findings, warnings).await;
     }
 
-    /// What a device's slot is on the target, as far as the federation declares it: by name, else by bridge and VLAN.
+    /// What a device's slot is on the target, as far as the federation declares it.
     fn network_there(&self, slot: Slot) -> Option<(String, Network)> {
-        let networks = self.fleet.facts(self.target.name.as_str()).networks;
-        let named = self.spec.nics.get(&slot).and_then(|nic| nic.network.as_ref());
-        if let Some(name) = named {
-            return networks.get(name).map(|network| (name.clone(), network.clone()));
-        }
-        let place = self.resolved.nics.get(&slot)?;
-        networks.into_iter().find(|(_, network)| network.bridge == place.bridge && network.vlan == place.vlan)
+        network_of(&self.fleet.facts(self.target.name.as_str()), self.spec, self.resolved, slot)
     }
 
     /// Static addresses that cloud-init sets, the configured ones before those that are. What a guest sets by itself is not seen.
@@ -57,25 +52,33 @@ impl Preflight<'_> {
     }
 
     async fn macs(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
-        let nics = config.nics().unwrap_or_default();
-        let macs: Vec<(&String, &str)> = nics.iter().filter_map(|(slot, nic)| Some((slot, nic.mac()?))).collect();
-        for (slot, mac) in &macs {
-            let there = slot.parse().ok().and_then(|slot| self.network_there(slot));
-            if let Some((name, _)) = there.filter(|(_, network)| network.macs == Some(MacPolicy::New)) {
-                let text = format!(
-                    "{}: {slot} has {mac}, network {name} of {} takes new MAC addresses alone (macs = \"new\"), and a move keeps \
-                     them",
-                    self.guest.place, self.target.name
-                );
-                let next = "have the hosting company allow the address, and set macs = \"keep\"";
-                findings.push(finding("mac_policy", text, next));
+        let facts = self.fleet.facts(self.target.name.as_str());
+        let place = &self.guest.place;
+        let mut macs: Vec<(String, String)> = Vec::new();
+        for (slot, nic) in config.nics().unwrap_or_default() {
+            let Some(mac) = nic.mac() else { continue };
+            match mac_there(&facts, self.spec, self.resolved, &slot, mac) {
+                Mac::Kept => macs.push((slot, mac.to_owned())),
+                Mac::Set(wanted) => macs.push((slot, wanted)),
+                Mac::Made => {
+                    let what = format!("A device gets a new MAC address on {} (mac_policy)", self.target.name);
+                    warnings.push(Failure::new(what).at(format!("{place}: {slot} has {mac} now")));
+                }
+                Mac::Refused(network) => {
+                    let text = format!(
+                        "{place}: {slot} has {mac}, and network {network} of {} takes new MAC addresses alone (macs = \"new\")",
+                        self.target.name
+                    );
+                    let next = "set `mac` of the device to one that may be used there";
+                    findings.push(finding("mac_policy", text, next));
+                }
             }
         }
         for other in self.target.macs().await.iter() {
             for (slot, mac) in macs.iter().filter(|(_, mac)| other.macs.contains(&mac.to_uppercase())) {
                 let text = format!(
-                    "{}: the MAC address {mac} of {slot} is used by {}/{} ({})",
-                    self.guest.place, self.target.name, other.vmid, other.name
+                    "{place}: the MAC address {mac} of {slot} is used by {}/{} ({})",
+                    self.target.name, other.vmid, other.name
                 );
                 findings.push(finding("mac_policy", text, "give one of the two another `mac`"));
             }
@@ -148,6 +151,59 @@ impl Preflight<'_> {
     }
 }
 
+/// What becomes of a device's MAC address in a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::relocate) enum Mac {
+    /// It stays.
+    Kept,
+    /// The configuration names another.
+    Set(String),
+    /// One is made up.
+    Made,
+    /// It would stay, and this network takes new ones alone.
+    Refused(String),
+}
+
+/// What becomes of the MAC address `mac` of a device: it stays, unless the network there takes new ones alone. A wish that is not
+/// known yet leaves it to us.
+pub(in crate::relocate) fn mac_there(
+    facts: &Cluster,
+    spec: &VmSpec,
+    resolved: &Resolved,
+    slot: &str,
+    mac: &str,
+) -> Mac {
+    let Ok(slot) = slot.parse::<Slot>() else { return Mac::Kept };
+    let network = network_of(facts, spec, resolved, slot);
+    let Some((name, _)) = network.filter(|(_, network)| network.macs == Some(MacPolicy::New)) else { return Mac::Kept };
+    match spec.nics.get(&slot).map(|nic| nic.mac.as_deref()) {
+        Some(None) => Mac::Made,
+        Some(Some(wanted)) if !wanted.eq_ignore_ascii_case(mac) => Mac::Set(wanted.to_uppercase()),
+        _ => Mac::Refused(name),
+    }
+}
+
+/// The network that a device becomes on a cluster: by its name, else by bridge and VLAN.
+fn network_of(facts: &Cluster, spec: &VmSpec, resolved: &Resolved, slot: Slot) -> Option<(String, Network)> {
+    let named = spec.nics.get(&slot).and_then(|nic| nic.network.as_ref());
+    if let Some(name) = named {
+        return facts.networks.get(name).map(|network| (name.clone(), network.clone()));
+    }
+    let place = resolved.nics.get(&slot)?;
+    let same = |network: &Network| network.bridge == place.bridge && network.vlan == place.vlan;
+    let found = facts.networks.iter().find(|(_, network)| same(network))?;
+    Some((found.0.clone(), found.1.clone()))
+}
+
+/// A MAC address of its own for a device of an operation: the cluster's prefix, and digits that are the same in every process.
+pub(in crate::relocate) fn made_up(prefix: &str, operation: &str, slot: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("{operation} {slot}"));
+    let own = digest.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+    let digits: Vec<char> = prefix.to_uppercase().chars().filter(char::is_ascii_hexdigit).chain(own.chars()).collect();
+    digits[..12].chunks(2).map(|pair| pair.iter().collect::<String>()).collect::<Vec<_>>().join(":")
+}
+
 /// One spelling for what a rule names; Proxmox VE ignores the case of names.
 fn named(kind: &str, name: &str) -> String {
     format!("{kind} {}", name.to_lowercase())
@@ -185,6 +241,15 @@ mod tests {
     fn rule(kind: &str, action: &str, source: &str) -> FirewallRule {
         let source = Some(source.to_owned()).filter(|source| !source.is_empty());
         FirewallRule { kind: kind.into(), action: action.into(), source, dest: None, enable: None }
+    }
+
+    #[test]
+    fn a_mac_address_that_is_made_up_has_the_prefix_and_is_the_same_again() {
+        let made = made_up("02:ab:c", "op", "net0");
+        assert!(made.starts_with("02:AB:C") && made.len() == 17, "{made}");
+        assert_eq!(made, made_up("02:AB:C", "op", "net0"));
+        assert!(made != made_up("02:AB:C", "op", "net1") && made != made_up("02:AB:C", "other", "net0"));
+        assert_eq!(made_up("02:00:00:00:00:01", "op", "net0"), "02:00:00:00:00:01");
     }
 
     #[test]
