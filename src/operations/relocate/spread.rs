@@ -137,6 +137,8 @@ impl Move<'_> {
     /// Frees what is ours and in no slot any more, and names what else of the VMID lies on these storages. Neither keeps the
     /// machine from going on: every byte of it is where it belongs.
     async fn tidy(&mut self, to: &Place, config: &VmConfig) -> Result<(), Failure> {
+        // Taking a slot out of the unused ones frees its volume: none but ours.
+        self.took_nothing_in(to, config)?;
         let unused = config.unused().unwrap_or_default();
         let left: Vec<&str> = unused.keys().map(String::as_str).collect();
         if !left.is_empty() {
