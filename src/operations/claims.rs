@@ -98,11 +98,11 @@ impl Fleet {
         let mut asked = JoinSet::new();
         let age = self.settings().fact_age.into();
         for site in self.sites() {
-            let site = Arc::clone(site);
+            let (site, own) = (Arc::clone(site), own.to_owned());
             asked.spawn(async move {
                 let seen = site.overview_since(since).await;
                 let facts = match &seen {
-                    Ok(overview) => site.whole(site.facts_of(age, overview).await, overview).await,
+                    Ok(overview) => site.whole(site.facts_of(age, overview).await, overview, &own).await,
                     Err(error) => unseen(error),
                 };
                 (site, facts, seen.ok())
@@ -138,41 +138,55 @@ impl Fleet {
 }
 
 impl Site {
-    /// The facts with the guests whole that the overview shows without name and sizes: they were made a moment ago.
-    async fn whole(&self, mut facts: ClusterFacts, overview: &Overview) -> ClusterFacts {
+    /// The facts with the guests whole that the overview shows without name and sizes: they were made a moment ago, by others than
+    /// the operation `own`, which waits for its turn.
+    async fn whole(&self, mut facts: ClusterFacts, overview: &Overview, own: &str) -> ClusterFacts {
         let online: Vec<&str> = overview.online_nodes().collect();
-        let creates = overview.operations();
-        let creates = || creates.iter().filter(|(pool, _)| is_create_pool(pool)).map(|(_, journal)| journal);
+        let operations = overview.operations();
         let mut newborn = self.newborn.lock().await;
         let bare =
             |guest: &GuestFacts| guest.name.is_empty() && !guest.container && online.contains(&guest.node.as_str());
         newborn.retain(|vmid, _| facts.guests.iter().any(|guest| guest.vmid == *vmid && bare(guest)));
         for guest in facts.guests.iter_mut().filter(|guest| bare(guest)) {
-            let vmid = guest.vmid;
-            let wants = creates().find(|journal| journal.to.vmid == vmid).and_then(|journal| journal.wants.as_ref());
-            if let Some(wants) = wants {
-                newborn.insert(vmid, guest_of(wants));
-            } else if let std::collections::btree_map::Entry::Vacant(entry) = newborn.entry(vmid)
-                && let Ok(config) = self.client.vm_config(&guest.node, vmid, false).await
-                // While Proxmox VE makes it, it has a lock and nothing else.
-                && config.name().is_some()
-            {
-                let disks = config.disks().unwrap_or_default();
-                entry.insert(GuestFacts {
-                    name: config.name().unwrap_or_default().to_owned(),
-                    cpus: u32::try_from(config.cores().saturating_mul(config.sockets())).unwrap_or(u32::MAX),
-                    memory: Bytes::from_mib(config.memory_mib()),
-                    disk: Bytes(disks.values().filter_map(proxmox::DiskSpec::size_bytes).sum()),
-                    ..GuestFacts::default()
-                });
-            }
-            if let Some(known) = newborn.get(&vmid) {
-                guest.name.clone_from(&known.name);
-                guest.pool = guest.pool.take().or_else(|| known.pool.clone());
+            let claimed = claimed(&operations, guest.vmid, own);
+            let known = match (newborn.get(&guest.vmid), &claimed[..]) {
+                (Some(known), _) => Some(known.clone()),
+                (None, [only]) => Some(guest_of(only)),
+                (None, _) => match self.client.vm_config(&guest.node, guest.vmid, false).await {
+                    Ok(config) if config.name().is_some() => {
+                        let known = guest_as(&config);
+                        newborn.insert(guest.vmid, known.clone());
+                        Some(known)
+                    }
+                    // While Proxmox VE makes it, it has a lock and nothing else: it is one of theirs.
+                    _ => claimed.first().map(|wants| guest_of(wants)),
+                },
+            };
+            if let Some(known) = known {
+                guest.name = known.name;
+                guest.pool = guest.pool.take().or(known.pool);
                 (guest.cpus, guest.memory, guest.disk) = (known.cpus, known.memory, known.disk);
             }
         }
         facts
+    }
+}
+
+/// What creates other than `own` say they make under this VMID.
+fn claimed<'a>(operations: &'a BTreeMap<&str, Journal>, vmid: u32, own: &str) -> Vec<&'a Request> {
+    let creates = operations.iter().filter(|(pool, _)| is_create_pool(pool)).map(|(_, journal)| journal);
+    let theirs = creates.filter(|journal| journal.to.vmid == vmid && journal.op != own);
+    theirs.filter_map(|journal| journal.wants.as_deref()).collect()
+}
+
+fn guest_as(config: &proxmox::VmConfig) -> GuestFacts {
+    let disks = config.disks().unwrap_or_default();
+    GuestFacts {
+        name: config.name().unwrap_or_default().to_owned(),
+        cpus: u32::try_from(config.cores().saturating_mul(config.sockets())).unwrap_or(u32::MAX),
+        memory: Bytes::from_mib(config.memory_mib()),
+        disk: Bytes(disks.values().filter_map(proxmox::DiskSpec::size_bytes).sum()),
+        ..GuestFacts::default()
     }
 }
 
@@ -248,4 +262,37 @@ fn interrupted(what: &str, journal: &Journal) -> Failure {
         .next("apply again to go on");
     failure.kind = FailureKind::Interrupted;
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use federation::VmName;
+    use federation::migration::Step;
+
+    use super::*;
+    use crate::journal::tests::journal;
+
+    /// Two creates of one run claimed one VMID. Whose guest it is that the cluster shows there without a name: never that of the one
+    /// that asks, which makes nothing before its turn.
+    #[test]
+    fn a_guest_without_a_name_is_not_what_the_create_that_asks_is_about_to_make() {
+        let create = |op: &str, name: &str, vmid: u32| {
+            let wants = Box::new(Request::new(VmName::new(name).expect("a name")));
+            let mut made = Journal { op: op.into(), kind: Kind::Create, wants: Some(wants), ..journal(Step::Taken) };
+            made.to.vmid = vmid;
+            made
+        };
+        let operations = BTreeMap::from([
+            ("moxxie-moves/create-1", create("a", "web-1", 1000)),
+            ("moxxie-moves/create-1/e1", create("a", "web-1", 1000)),
+            ("moxxie-moves/create-2", create("b", "web-2", 1000)),
+            ("moxxie-moves/create-3", create("c", "web-3", 1001)),
+        ]);
+        let names = |vmid: u32, own: &str| -> Vec<String> {
+            claimed(&operations, vmid, own).into_iter().map(|wants| wants.name.to_string()).collect()
+        };
+        assert_eq!(names(1000, "b"), ["web-1"]);
+        assert_eq!(names(1000, "c"), ["web-1", "web-2"]);
+        assert_eq!(names(1001, "c"), Vec::<String>::new());
+    }
 }

@@ -106,12 +106,16 @@ impl Fleet {
             return self.free_everywhere(site).await.map_err(refuse);
         };
         let overview = site.fresh().await.map_err(refuse)?;
-        let claimed: BTreeSet<u32> = overview.operations().values().map(|journal| journal.to.vmid).collect();
-        for vmid in range.first..=range.last {
-            let free = overview.guest(vmid).is_none() && !claimed.contains(&vmid);
-            if free && site.client.next_id(Some(vmid)).await.is_ok() {
+        let mut taken: BTreeSet<u32> = overview.guests().filter_map(|guest| guest.vmid).collect();
+        // What others are about to make.
+        taken.extend(overview.operations().values().map(|journal| journal.to.vmid));
+        let mut vmid = self.reserve(range.first, &taken);
+        while vmid <= range.last {
+            // The cluster has the last word: it also knows guests that the token doesn't see.
+            if site.client.next_id(Some(vmid)).await.is_ok() {
                 return Ok(vmid);
             }
+            vmid = self.reserve(vmid + 1, &taken);
         }
         let detail = format!("cluster {}: no VMID is free from {} to {}", site.name, range.first, range.last);
         Err(Failure::new(what).at(detail).state("nothing was touched").next("widen `vmid_range` of the cluster"))

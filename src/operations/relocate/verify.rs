@@ -140,7 +140,13 @@ mod tests {
         let with = |source: [(&str, &str); 2], target: [(&str, &str); 2]| {
             let volumes: Vec<String> =
                 target.iter().map(|(_, line)| line.split(',').next().unwrap().to_owned()).collect();
-            differences(&VmConfig::from_pairs(source), &VmConfig::from_pairs(target), &volumes, &BTreeMap::new())
+            differences(
+                &VmConfig::from_pairs(source),
+                &VmConfig::from_pairs(target),
+                &volumes,
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+            )
         };
         let was = [("efidisk0", "lvm:vm-100-disk-0,size=4M"), ("scsi0", "dir:100/vm-100-disk-1.qcow2,size=8G")];
         let is =
