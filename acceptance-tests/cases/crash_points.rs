@@ -13,7 +13,7 @@ use simulator::{Action, Nth, Rule};
 const FEWEST: usize = 250;
 /// Most applies until everything is settled.
 const APPLIES: u32 = 3;
-/// Of the calls that change nothing, every third is a point.
+/// Of the calls that change nothing, every third is a point, and only once: done or lost, they leave the same world.
 const READS: usize = 3;
 /// Runs at once: each is a CLI and a provider.
 const AT_ONCE: usize = 2;
@@ -107,7 +107,8 @@ fn points(machine: &Machine, cli: &Cli, way: Way) -> Vec<Point> {
         (_, Ends::Returned) => (start(), calls.len()),
     };
     let chosen = (after..until).filter(|n| is_write(n) || n % READS == 0);
-    chosen.flat_map(|n| [true, false].map(|executed| Point { way, call: n as u64 + 1, executed })).collect()
+    let how = |n: usize| if is_write(&n) { vec![true, false] } else { vec![n.is_multiple_of(2)] };
+    chosen.flat_map(|n| how(n).into_iter().map(move |executed| Point { way, call: n as u64 + 1, executed })).collect()
 }
 
 fn hold(machine: &Machine, cli: &Cli, point: &Point) -> Result<(), String> {
@@ -190,11 +191,11 @@ impl With {
 
 const LAYOUTS: [Layout; 2] = [Layout::OneStorage, Layout::ThreeStorages];
 
-/// Every point, with the CLI whose turn it is: of a call that is done and lost each gets one. `MOXXIE_ACC_ALL`: each gets both.
+/// Every point, with the CLI whose turn it is: of a write that is done and lost each gets one. `MOXXIE_ACC_ALL`: each gets both.
 fn turns(clis: &[With], points: Vec<Point>) -> Vec<(&With, Point)> {
     let all = std::env::var_os("MOXXIE_ACC_ALL").is_some();
     let of = |(at, point): (usize, Point)| {
-        let mine = clis.iter().enumerate().filter(move |(n, _)| all || (at / 2 + at) % clis.len() == *n);
+        let mine = clis.iter().enumerate().filter(move |(n, _)| all || at % clis.len() == *n);
         mine.map(move |(_, with)| (with, point.clone()))
     };
     points.into_iter().enumerate().flat_map(of).collect()

@@ -9,19 +9,22 @@ mod surroundings;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use harness::{Cli, Killed, SimulatedWorld, Workspace, clis, kill_providers, wait_for};
+use harness::{Cli, Killed, SimulatedWorld, Workspace, by_turns, kill_providers, wait_for};
 use moving::{FROM, GONE, KEPT, Left, Machine, NAME, RETURNED, TO, UNWELL, Watch, in_words, wanted_on};
 use simulator::{Action, GuestSpec, Matched, NodePower, Nth, Rule, VmSnapshot};
 
 const APPLY: [&str; 3] = ["apply", "-input=false", "-auto-approve"];
 
+/// The CLI of the test that asks.
 fn cli() -> Cli {
-    clis().remove(0)
+    by_turns()
 }
 
+/// The machine that the test's CLI made: state names providers in each one's own words.
 fn machine() -> &'static Machine {
-    static MACHINE: OnceLock<Machine> = OnceLock::new();
-    MACHINE.get_or_init(|| Machine::made_by(&cli()))
+    static MADE: [OnceLock<Machine>; 2] = [const { OnceLock::new() }; 2];
+    let cli = cli();
+    MADE[cli.kind as usize].get_or_init(|| Machine::made_by(&cli))
 }
 
 /// A world with the machine, a workspace that wants it moved, and a watch over it.

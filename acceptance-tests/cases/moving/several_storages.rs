@@ -8,8 +8,9 @@ const MOVE: &str = "/nodes/*/qemu/*/move_disk";
 const MOVING: &str = "/nodes/*/tasks/*qmmove*/status";
 
 fn spread() -> &'static Machine {
-    static MACHINE: OnceLock<Machine> = OnceLock::new();
-    MACHINE.get_or_init(|| Machine::made_with(&cli(), Layout::ThreeStorages))
+    static MADE: [OnceLock<Machine>; 2] = [const { OnceLock::new() }; 2];
+    let cli = cli();
+    MADE[cli.kind as usize].get_or_init(|| Machine::made_with(&cli, Layout::ThreeStorages))
 }
 
 fn on_target(method: &str, path: &str, action: Action) -> Rule {

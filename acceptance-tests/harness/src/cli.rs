@@ -63,6 +63,18 @@ pub fn clis() -> Vec<Cli> {
     found
 }
 
+/// One of [`clis`], for a test whose scenes take minutes: which one follows from the test's name, so that about half of the tests run
+/// with each and a test always with the same. `MOXXIE_ACC_CLI` with one path alone has all run with that.
+///
+/// # Panics
+/// As [`clis`].
+pub fn by_turns() -> Cli {
+    let mut all = clis();
+    let thread = std::thread::current();
+    let sum: usize = thread.name().unwrap_or_default().bytes().map(usize::from).sum();
+    all.swap_remove(sum % all.len())
+}
+
 /// The CLIs on the `PATH`, if any.
 pub fn on_path() -> impl Iterator<Item = Cli> {
     ["terraform", "tofu"].into_iter().filter_map(|name| {

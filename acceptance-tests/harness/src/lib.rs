@@ -7,7 +7,7 @@ mod search;
 mod workspace;
 mod world;
 
-pub use cli::{Cli, Kind, clis, on_path};
+pub use cli::{Cli, Kind, by_turns, clis, on_path};
 pub use crash::{Killed, kill_providers, wait_for};
 pub use search::{places, unpacked};
 pub use workspace::{Run, Workspace};
