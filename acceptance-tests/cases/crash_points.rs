@@ -102,6 +102,7 @@ fn points(machine: &Machine, cli: &Cli, way: Way) -> Vec<Point> {
         // From "live" on, too, it is as in the other ways.
         (Layout::ThreeStorages, Ends::Moved) => (restored, start()),
         (Layout::ThreeStorages, _) => (moved.expect("a move between storages"), calls.len()),
+        (_, Ends::Moved) if way.migration == KEPT => (start(), calls.len()),
         (_, Ends::Moved) => (first.saturating_sub(2), calls.len()),
         (_, Ends::TakenBack) => (restored, calls.len()),
         (_, Ends::Returned) => (start(), calls.len()),
