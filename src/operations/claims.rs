@@ -52,12 +52,15 @@ impl Fleet {
             let rules = self.rules().await;
             let refused = match turn(&rules.federation, &survey.inventory, &mine, &survey.claims, scope) {
                 Turn::Go => return Ok(()),
-                Turn::AnotherVmid => {
-                    journal.to.vmid = self.pick_vmid(site, spec, what).await?;
-                    self.remember(spec, journal);
-                    self.note(site, key, journal, what).await?;
-                    continue;
-                }
+                Turn::AnotherVmid => match self.pick_vmid(site, spec, what).await {
+                    Ok(vmid) => {
+                        journal.to.vmid = vmid;
+                        self.remember(spec, journal);
+                        self.note(site, key, journal, what).await?;
+                        continue;
+                    }
+                    Err(failure) => failure,
+                },
                 Turn::ClaimAgain => {
                     journal.steps_back = false;
                     self.note(site, key, journal, what).await?;
@@ -227,10 +230,12 @@ fn arrives(inventory: &mut Inventory, journal: &Journal) {
         return;
     };
     let arriving = GuestFacts { vmid: journal.to.vmid, node: journal.to.node.clone(), ..guest.clone() };
-    if let Some(target) = inventory.clusters.get_mut(&journal.to.cluster)
-        && !target.guests.iter().any(|guest| guest.vmid == arriving.vmid)
-    {
-        target.guests.push(arriving);
+    let Some(target) = inventory.clusters.get_mut(&journal.to.cluster) else { return };
+    match target.guests.iter_mut().find(|guest| guest.vmid == arriving.vmid) {
+        None => target.guests.push(arriving),
+        // It is being restored, which shows no name and no sizes.
+        Some(stub) if stub.name.is_empty() => *stub = arriving,
+        Some(_) => {}
     }
 }
 

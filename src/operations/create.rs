@@ -80,13 +80,12 @@ impl Fleet {
         let vmid = self.pick_vmid(site, spec, &what).await?;
         let to = Place { cluster: cluster.clone(), node, vmid };
         let mut journal = new_journal(Kind::Create, spec, None, to, uuid::Uuid::new_v4().to_string());
-        journal.request = digest(request);
         journal.wants = Some(Box::new(request.clone()));
         self.remember(spec, &journal);
         let mut made = None;
         if let Taken::Over(found) = self.take(site, &key, &journal, &what).await? {
             made = self.made_before(site, &found, origin.template, &what, deadline).await?;
-            if made.is_some() && found.request != journal.request {
+            if made.is_some() && found.wants != journal.wants {
                 return Err(other_request(&what, &found));
             }
             if made.is_some() {
@@ -170,7 +169,14 @@ impl Fleet {
                     .next("mend that, and apply again"));
             }
             // Somebody else took the VMID between the look and the call.
-            journal.to.vmid = self.pick_vmid(site, spec, what).await?;
+            journal.to.vmid = match self.pick_vmid(site, spec, what).await {
+                Ok(vmid) => vmid,
+                Err(failure) => {
+                    // What can't be given back is taken up by the next apply.
+                    let _ = self.give_back(site, key, journal.epoch).await;
+                    return Err(failure);
+                }
+            };
             self.remember(spec, journal);
             self.note(site, key, journal, what).await?;
             self.take_turn(site, key, journal, spec, what, deadline).await?;
@@ -348,11 +354,4 @@ pub(crate) fn dark(what: &str, cluster: &ClusterName, error: Error) -> Failure {
         .said(error)
         .state("nothing was touched")
         .next("bring the cluster back, and apply again")
-}
-
-/// What a create asked for, for telling its continuation from another one.
-fn digest(request: &Request) -> String {
-    use sha2::{Digest, Sha256};
-    let text = serde_json::to_string(request).unwrap_or_default();
-    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -104,10 +104,8 @@ pub struct Journal {
     pub from: Option<Place>,
     /// Where it goes.
     pub to: Place,
-    /// Digest of what a create was asked for.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub request: String,
-    /// What a create was asked for: other runs count it while it is not a guest yet (decision 13).
+    /// What a create was asked for: other runs count it while it is not a guest yet (decision 13), and whoever takes it up tells its
+    /// continuation from another create by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wants: Option<Box<Request>>,
     /// A create that lets others go first: it makes nothing before it claims again.
@@ -240,7 +238,6 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         uuid,
         from,
         to,
-        request: String::new(),
         wants: None,
         steps_back: false,
         step: Step::Taken,
@@ -299,7 +296,6 @@ pub(crate) mod tests {
             uuid: "6e6f".into(),
             from: Some(place("a")),
             to: place("b"),
-            request: String::new(),
             wants: None,
             steps_back: false,
             step,
@@ -334,6 +330,14 @@ pub(crate) mod tests {
         assert!(!written.contains('\n') && written.len() < 2048, "{written}");
         assert_eq!(Journal::read(&format!(" {written}\n")), Some(journal(Step::Restore)));
         assert_eq!(Journal::read("notes of a person"), None);
+        let wants = Request {
+            pool: Some("prod".parse().expect("a name")),
+            memory: federation::Bytes::from_gib(3),
+            tags: ["web".parse().expect("a tag")].into(),
+            ..Request::new("web-1".parse().expect("a name"))
+        };
+        let create = Journal { kind: Kind::Create, wants: Some(Box::new(wants)), ..journal(Step::Taken) };
+        assert_eq!(Journal::read(&create.write()), Some(create), "its continuation is told by what it wants");
     }
 
     #[test]
