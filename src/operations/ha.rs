@@ -11,8 +11,13 @@ impl Site {
     /// Why the token can't change what HA does with a machine that it manages; `None` where it can.
     pub(crate) async fn lacks_ha(&self) -> Option<String> {
         let (path, privilege) = RIGHT;
-        let may = self.client.permissions(Some(path)).await.is_ok_and(|held| held.has(path, privilege));
-        (!may).then(|| format!("it is managed by HA, and the token lacks {privilege} on {path}"))
+        match self.client.permissions(Some(path)).await {
+            Ok(held) if held.has(path, privilege) => None,
+            Ok(_) => Some(format!("it is managed by HA, and the token lacks {privilege} on {path}")),
+            Err(error) => {
+                Some(format!("it is managed by HA, and whether the token may change that is not known: {error}"))
+            }
+        }
     }
 
     /// Takes a machine out of HA, if it is in it. Proxmox VE removes no guest that HA knows (`pve-behaviour.md` §5).

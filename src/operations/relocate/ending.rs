@@ -196,12 +196,13 @@ async fn end_replication(
     deadline: Instant,
     what: &str,
 ) -> Result<(), Failure> {
+    let fail =
+        |doing: &str, error: Error| Failure::new(what).at(format!("{place}: {doing}")).said(error).next("apply again");
     let until = deadline.min(Instant::now() + fleet.settings().replication_removed.into());
     let mut pause = site.client.settings().task_poll_first;
     loop {
         let jobs = site.client.replication_jobs().await;
-        let jobs =
-            jobs.map_err(|error| Failure::new(what).at(format!("{place}: its replication can't be read")).said(error))?;
+        let jobs = jobs.map_err(|error| fail("its replication can't be read", error))?;
         let jobs: Vec<_> = jobs.into_iter().filter(|job| job.guest == Some(place.vmid)).collect();
         if jobs.is_empty() {
             return Ok(());
