@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use federation::placement::ClusterFacts;
 use federation::{Bytes, Slot};
-use proxmox::{DiskSpec, Params, TaskFilter, VmConfig};
+use proxmox::{DiskSpec, Params, VmConfig};
 
 use crate::create::dark;
 use crate::disks::DiskMove;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::Guest;
 use crate::journal::{Journal, Place};
@@ -106,18 +106,9 @@ impl Fleet {
             }
             if let Some(template) = template.filter(|_| !waited) {
                 waited = true;
-                let kind = Some("qmclone".to_owned());
-                let filter = TaskFilter { vmid: Some(template.vmid), kind, ..TaskFilter::default() };
-                let tasks = site.client.find_tasks(&template.node, &filter).await;
-                let tasks = tasks.map_err(|error| dark(what, &site.name, error))?;
-                for task in tasks.iter().filter(|task| task.is_running()) {
-                    // How it ends is seen from the machine; whether it does is not.
-                    if let Err(failure) = self.wait(site, &task.upid, deadline, what).await
-                        && (failure.kind == FailureKind::Interrupted || Instant::now() >= deadline)
-                    {
-                        return Err(failure.state(format!("{to}: the copy of the template goes on")));
-                    }
-                }
+                let at = Place { cluster: site.name.clone(), node: template.node.clone(), vmid: template.vmid };
+                let ended = self.end_of_tasks(site, &at, "qmclone", what, deadline).await;
+                ended.map_err(|failure| failure.state(format!("{to}: the copy of the template goes on")))?;
                 continue;
             }
             if Instant::now() >= deadline {

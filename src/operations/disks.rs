@@ -182,6 +182,9 @@ impl Fleet {
 
     /// Waits for the machine's tasks of this kind that are under way, whoever began them; whether there was one. How it ended is
     /// seen from the machine.
+    ///
+    /// # Errors
+    /// The user's wish to stop, or the end of the time, while one goes on; or that they can't be listed.
     pub(crate) async fn end_of_tasks(
         &self,
         site: &Site,
@@ -196,8 +199,11 @@ impl Fleet {
         let mut any = false;
         for task in tasks.iter().filter(|task| task.is_running()) {
             any = true;
-            let waited = self.wait(site, &task.upid, deadline, what).await;
-            waited.or_else(|failure| if failure.kind == FailureKind::Interrupted { Err(failure) } else { Ok(()) })?;
+            if let Err(failure) = self.wait(site, &task.upid, deadline, what).await
+                && (failure.kind == FailureKind::Interrupted || Instant::now() >= deadline)
+            {
+                return Err(failure);
+            }
         }
         Ok(any)
     }

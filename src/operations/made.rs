@@ -1,8 +1,6 @@
 //! Owns what is found of a create before it begins: a machine that this folder or a dead run made already, or another of its name.
 use std::time::Instant;
 
-use proxmox::TaskFilter;
-
 use crate::clone::{Template, is_ours};
 use crate::create::dark;
 use crate::failure::Failure;
@@ -96,12 +94,7 @@ impl Fleet {
         deadline: Instant,
     ) -> Result<Option<Guest>, Failure> {
         let to = &journal.to;
-        let filter = TaskFilter { vmid: Some(to.vmid), kind: Some("qmcreate".into()), ..TaskFilter::default() };
-        let tasks = site.client.find_tasks(&to.node, &filter).await.map_err(|error| dark(what, &site.name, error))?;
-        for task in tasks.iter().filter(|task| task.is_running()) {
-            // How it ends is seen from the machine.
-            let _ = self.wait(site, &task.upid, deadline, what).await;
-        }
+        self.end_of_tasks(site, to, "qmcreate", what, deadline).await?;
         self.end_of_copy(site, journal, template, what, deadline).await?;
         match site.guest_now(&to.node, to.vmid).await {
             Ok(guest) if is_ours(&guest, journal) => Ok(Some(guest)),

@@ -43,9 +43,6 @@ pub(crate) struct MacsOf {
     pub(crate) macs: BTreeSet<String>,
 }
 
-/// How long the addresses that were read serve: many machines that move at once ask for them one after the other.
-const MACS_SERVE: Duration = Duration::from_secs(30);
-
 #[derive(Debug, Clone)]
 struct Looked {
     at: Instant,
@@ -182,12 +179,11 @@ impl Site {
         self.documents.lock().await.entry(pool.to_owned()).or_default().clone()
     }
 
-    /// The MAC addresses of its virtual machines, as far as the token sees them: one read each. Templates, and so fenced copies,
-    /// can't start and don't count.
-    pub(crate) async fn macs(&self) -> Arc<Vec<MacsOf>> {
+    /// The MAC addresses of its virtual machines, as far as the token sees them, not older than `age`: one read each, which many
+    /// machines that move at once share. Templates, and so fenced copies, can't start and don't count.
+    pub(crate) async fn macs(&self, age: Duration) -> Arc<Vec<MacsOf>> {
         let mut known = self.macs.lock().await;
-        if let Some((at, macs)) = known.as_ref().filter(|(at, _)| at.elapsed() < MACS_SERVE) {
-            tracing::trace!(cluster = %self.name, age = ?at.elapsed(), "MAC addresses are known");
+        if let Some((_, macs)) = known.as_ref().filter(|(at, _)| at.elapsed() <= age) {
             return macs.clone();
         }
         let overview = self.fresh().await.ok();

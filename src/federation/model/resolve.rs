@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Network;
 use super::cluster::{Cluster, MacPolicy};
 
 /// A network device as a VM asks for it: a federation network, or a literal bridge.
@@ -64,5 +65,10 @@ impl Cluster {
             macs: network.macs.unwrap_or(MacPolicy::Keep),
             mapped: true,
         })
+    }
+
+    /// The declared network that a bridge and VLAN are here, the first by name where it is several.
+    pub fn network_on(&self, bridge: &str, vlan: Option<u16>) -> Option<(&String, &Network)> {
+        self.networks.iter().find(|(_, network)| network.bridge == bridge && network.vlan == vlan)
     }
 }

@@ -185,15 +185,11 @@ impl Fleet {
             resolved: &resolved,
         };
         match preflight.run().await {
-            Ok(passed) => {
-                let disks = guest.config.disks().unwrap_or_default();
-                let bytes = disks.values().filter_map(proxmox::DiskSpec::size_bytes).sum();
-                Ok(Preview {
-                    bytes: Bytes(bytes),
-                    downtime: Span::from_secs(passed.predicted_downtime),
-                    warnings: passed.warnings,
-                })
-            }
+            Ok(passed) => Ok(Preview {
+                bytes: Bytes(preflight::disk_bytes(&guest.config)),
+                downtime: Span::from_secs(passed.predicted_downtime),
+                warnings: passed.warnings,
+            }),
             Err(findings) => Err(preflight::refusal(&what, &findings)),
         }
     }

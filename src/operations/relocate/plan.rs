@@ -6,7 +6,7 @@ use federation::model::{Method, NicRequest};
 use federation::placement::{Current, DiskRequest, Request, recheck};
 use federation::{Bytes, Cluster, ClusterName, Slot, Span, Tag, VmName};
 
-use super::preflight::{Finding, Preflight, predicted_seconds};
+use super::preflight::{Finding, Preflight, disk_bytes, predicted_seconds};
 use super::{pick_node, pinned_node};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
@@ -123,7 +123,7 @@ impl Fleet {
             Checked { id: check.id, guide: check.guide, asks: check.asks, findings: of_check.collect() }
         }));
         let disks = guest.config.disks().unwrap_or_default();
-        let size: u64 = disks.values().filter(|disk| disk.backup()).filter_map(proxmox::DiskSpec::size_bytes).sum();
+        let size = disk_bytes(&guest.config);
         let again = spread.as_ref().map_or(0, Spread::bytes);
         let seconds = predicted_seconds(size, again, &path);
         let mut mappings: Vec<Mapping> = Vec::new();
@@ -298,8 +298,7 @@ pub(crate) fn storage_name(storage: &str, cluster: &Cluster) -> Option<String> {
 
 /// The federation network that a bridge and VLAN are; themselves where they are none.
 pub(crate) fn network(bridge: &str, vlan: Option<u16>, cluster: &Cluster) -> NicRequest {
-    let known = cluster.networks.iter().find(|(_, network)| network.bridge == bridge && network.vlan == vlan);
-    match known {
+    match cluster.network_on(bridge, vlan) {
         Some((name, _)) => NicRequest { network: Some(name.clone()), ..NicRequest::default() },
         None => NicRequest { bridge: Some(bridge.to_owned()), vlan, ..NicRequest::default() },
     }

@@ -1,6 +1,6 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
-use federation::model::MacPolicy;
+use federation::model::{MacPolicy, NicRequest};
 use federation::placement::{Current, Refusal, Request};
 use operations::DiskSpec;
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
@@ -332,9 +332,9 @@ fn give_other_macs(ready: Option<&Ready>, req: &PlanRequest, state: &mut Value) 
     let Some(facts) = target.and_then(|target| clusters?.get(&target)) else { return };
     let Some(devices) = state.attr("network_devices").as_map() else { return };
     let new = |slot: &String, device: &Value| {
-        let network = device.attr("network").as_str().and_then(|name| facts.networks.get(name));
+        let wish = NicRequest { network: text(device, "network"), bridge: text(device, "bridge"), vlan: None };
         let configured = req.config.attr("network_devices").attr(slot).attr("mac");
-        configured.is_null() && network.is_some_and(|network| network.macs == Some(MacPolicy::New))
+        configured.is_null() && facts.resolve_network(&wish).is_some_and(|on| on.macs == MacPolicy::New)
     };
     let devices: Vec<(String, Value)> = devices
         .iter()

@@ -31,6 +31,12 @@ pub(in crate::relocate) fn volumes(config: &VmConfig) -> Vec<Volume> {
     carried(config).into_iter().filter_map(volume).collect()
 }
 
+/// Size of all disks that a backup reads, in bytes.
+pub(in crate::relocate) fn disk_bytes(config: &VmConfig) -> u64 {
+    let disks = config.disks().unwrap_or_default();
+    disks.values().filter(|disk| disk.backup()).filter_map(DiskSpec::size_bytes).sum()
+}
+
 /// The storage of the target that each of them belongs on.
 pub(in crate::relocate) fn homes(volumes: &[Volume], resolved: &Resolved) -> BTreeMap<String, String> {
     let mapped = resolved.storages.iter().map(|(slot, storage)| (slot.to_string(), storage.clone())).collect();

@@ -17,7 +17,7 @@ use federation::model::MigrationPath;
 
 pub(super) use beside::ha_carried;
 pub(super) use idle::Busy;
-pub(super) use images::{carried, homes, volumes};
+pub(super) use images::{carried, disk_bytes, homes, volumes};
 pub(super) use network::{Mac, mac_there, made_up};
 pub(super) use path::predicted_seconds;
 pub(super) use storage::transfer_of;

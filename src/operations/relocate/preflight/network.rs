@@ -74,7 +74,7 @@ impl Preflight<'_> {
                 }
             }
         }
-        for other in self.target.macs().await.iter() {
+        for other in self.target.macs(self.fleet.settings().fact_age.into()).await.iter() {
             for (slot, mac) in macs.iter().filter(|(_, mac)| other.macs.contains(&mac.to_uppercase())) {
                 let text = format!(
                     "{place}: the MAC address {mac} of {slot} is used by {}/{} ({})",
@@ -190,9 +190,7 @@ fn network_of(facts: &Cluster, spec: &VmSpec, resolved: &Resolved, slot: Slot) -
         return facts.networks.get(name).map(|network| (name.clone(), network.clone()));
     }
     let place = resolved.nics.get(&slot)?;
-    let same = |network: &Network| network.bridge == place.bridge && network.vlan == place.vlan;
-    let found = facts.networks.iter().find(|(_, network)| same(network))?;
-    Some((found.0.clone(), found.1.clone()))
+    facts.network_on(&place.bridge, place.vlan).map(|(name, network)| (name.clone(), network.clone()))
 }
 
 /// A MAC address of its own for a device of an operation: the cluster's prefix, and digits that are the same in every process.

@@ -3,7 +3,7 @@ use federation::migration::Spread;
 use federation::model::{Method, MigrationPath, TransportKind};
 use proxmox::VmConfig;
 
-use super::{Findings, Preflight, RATE, finding};
+use super::{Findings, Preflight, RATE, disk_bytes, finding};
 use crate::failure::Failure;
 
 impl Preflight<'_> {
@@ -57,8 +57,7 @@ impl Preflight<'_> {
         path: &MigrationPath,
         findings: &mut Findings,
     ) -> u64 {
-        let disks = config.disks().unwrap_or_default();
-        let size: u64 = disks.values().filter(|disk| disk.backup()).filter_map(proxmox::DiskSpec::size_bytes).sum();
+        let size = disk_bytes(config);
         let again = spread.map_or(0, Spread::bytes);
         let predicted = predicted_seconds(size, again, path);
         if let Some(most) = self.spec.migration.max_downtime.filter(|most| predicted > most.as_secs_ceil()) {

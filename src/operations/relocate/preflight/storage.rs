@@ -2,7 +2,7 @@
 use federation::model::MigrationPath;
 use proxmox::StorageDefinition;
 
-use super::{Finding, Findings, Preflight, finding, refusal};
+use super::{Finding, Findings, Preflight, disk_bytes, finding, refusal};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::inventory::backing;
@@ -33,8 +33,7 @@ impl Preflight<'_> {
                 format!("cluster {}: transfer storage {storage} is not active on {}", self.source.name, place.node);
             findings.push(finding("transport_space", text, "bring it back"));
         }
-        let disks = self.guest.config.disks().unwrap_or_default();
-        let size: u64 = disks.values().filter_map(proxmox::DiskSpec::size_bytes).sum();
+        let size = disk_bytes(&self.guest.config);
         let avail = found.avail.unwrap_or(u64::MAX);
         if avail < size {
             let human = |bytes: u64| federation::Bytes(bytes).human();
