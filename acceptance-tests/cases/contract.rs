@@ -16,8 +16,8 @@ mod pools;
 #[path = "contract/removal.rs"]
 mod removal;
 
-use harness::{Run, SimulatedWorld, Workspace};
-use support::{by_hand, nodes};
+use harness::{SimulatedWorld, Workspace};
+use support::{by_hand, nodes, sound};
 
 /// Fills the memory of every node of a cluster with machines of somebody else.
 fn fill(world: &SimulatedWorld, cluster: &str) {
@@ -31,13 +31,6 @@ fn fill(world: &SimulatedWorld, cluster: &str) {
 /// Takes them away again.
 fn empty(world: &SimulatedWorld, cluster: &str) {
     (9000..9003).for_each(|vmid| world.cluster(cluster).remove_vm(vmid));
-}
-
-/// A command that says nothing that only core says of a broken provider.
-#[track_caller]
-fn sound(run: Run) -> Run {
-    assert_eq!(support::broken(&run.flat()), None, "{}\n{}", run.command, run.text());
-    run
 }
 
 /// The exit codes of a normal and of a refresh-only plan.

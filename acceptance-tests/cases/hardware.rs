@@ -3,9 +3,9 @@ mod support;
 
 use std::path::Path;
 
-use harness::{Cli, Killed, Run, SimulatedWorld, Workspace, clis};
+use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
 use simulator::{Options, World};
-use support::PROVIDER;
+use support::{PROVIDER, sound};
 
 const MAIN: &str = r#"
 resource "moxxie_virtual_machine" "api" {
@@ -45,13 +45,6 @@ fn workspace(world: &SimulatedWorld, cli: &Cli, lines: &str) -> Workspace {
     assert!(yaml.contains("slow: local-lvm") && yaml.contains("files: zfs-pool"), "the file has changed");
     workspace.write("multi-site.yaml", yaml).write_main(&MAIN.replace("// more", lines));
     workspace
-}
-
-/// A command that says nothing that only core says of a broken provider.
-#[track_caller]
-fn sound(run: Run) -> Run {
-    assert_eq!(support::broken(&run.flat()), None, "{}\n{}", run.command, run.text());
-    run
 }
 
 fn config(world: &SimulatedWorld, cluster: &str) -> std::collections::BTreeMap<String, String> {

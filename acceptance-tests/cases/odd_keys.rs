@@ -4,11 +4,11 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use harness::{Run, SimulatedWorld, clis};
+use harness::{SimulatedWorld, clis};
 use serde_json::json;
 use simulator::{Options, World};
 
-use support::{broken, configure, instances, workspace};
+use support::{configure, instances, sound, workspace};
 
 const NAME: &str = "web-1";
 
@@ -23,12 +23,6 @@ const ODD: [(&str, &str); 8] = [
     ("startup", "order=2,up=30"),
     ("key-of-the-future", "some=thing,else=1"),
 ];
-
-#[track_caller]
-fn sound(run: Run) -> Run {
-    assert_eq!(broken(&run.flat()), None, "{}\n{}", run.command, run.text());
-    run
-}
 
 /// The odd ones of a configuration.
 fn odd(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {

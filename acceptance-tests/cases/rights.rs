@@ -7,12 +7,13 @@ mod ha;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use guide::Team;
 use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::{GuestSpec, Options, World};
-use support::{configure, instances, sound, workspace, workspace_of};
+use support::{PROVIDER, configure, instances, sound, workspace, yaml};
 
 /// The app team of the page.
 fn app() -> Team {
@@ -63,16 +64,6 @@ const BESIDE: &[(&str, &str)] = &[
 
 /// Makes a copy of a template of the team's own, with cloud-init.
 const COPY: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-variable "clusters" { type = any }
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
 resource "moxxie_virtual_machine" "copy" {
   name            = "copy"
   pool            = "production-pool"
@@ -92,7 +83,9 @@ fn copying(world: &SimulatedWorld, cli: &Cli, token: &str) -> Workspace {
     let pool = Some("production-pool".to_owned());
     let guest = GuestSpec { vmid: 9000, node: "ws1".to_owned(), config, pool, running: false };
     world.cluster("worldstream-prod").create_vm(&guest).expect("room for the template");
-    workspace_of(world, cli, token, COPY)
+    let workspace = world.workspace(cli, Path::new(PROVIDER), token);
+    workspace.write_main(COPY).write("multi-site.yaml", yaml());
+    workspace
 }
 
 #[test]

@@ -3,11 +3,11 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use harness::{Cli, Run, SimulatedWorld, Workspace, clis};
+use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::Value;
 use simulator::{GuestSpec, VmSnapshot};
 
-use support::{broken, images, instances, nodes, workspace_of};
+use support::{images, instances, nodes, sound, workspace_of};
 
 const MAIN: &str = r#"
 terraform {
@@ -50,12 +50,6 @@ const CLOUD_INIT: &str = r#"cloud_init = {
   }
   migration = { source = "delete", keep_archive = "0s" }
 "#;
-
-#[track_caller]
-fn sound(run: Run) -> Run {
-    assert_eq!(broken(&run.flat()), None, "{}\n{}", run.command, run.text());
-    run
-}
 
 /// Puts the template on a cluster: two disks, a network device, notes and tags of its own.
 fn template(world: &SimulatedWorld, cluster: &str) -> VmSnapshot {

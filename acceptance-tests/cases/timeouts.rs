@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use harness::{Cli, Run, SimulatedWorld, Workspace, clis};
+use harness::{Cli, SimulatedWorld, Workspace, clis};
 use simulator::GuestSpec;
 
-use support::{PROVIDER, broken};
+use support::{PROVIDER, sound};
 
 const MAIN: &str = r#"
 resource "moxxie_virtual_machine" "web" {
@@ -26,12 +26,6 @@ resource "moxxie_virtual_machine" "web" {
 "#;
 const HOUR: Duration = Duration::from_secs(3600);
 const OVER: &str = "The longest time that `timeouts` allows is over";
-
-#[track_caller]
-fn sound(run: Run) -> Run {
-    assert_eq!(broken(&run.flat()), None, "{}\n{}", run.command, run.text());
-    run
-}
 
 /// A federation with a template, and a workspace whose time for `step` is short.
 fn short(cli: &Cli, step: &str) -> (SimulatedWorld, Workspace) {

@@ -24,16 +24,6 @@ fn orphans(scene: &Scene) -> Vec<String> {
 }
 
 const LOOKED_AT: &str = r#"
-terraform {
-  required_providers {
-    moxxie = { source = "moxxie/moxxie" }
-  }
-}
-variable "clusters" { type = any }
-provider "moxxie" {
-  config_file = "${path.root}/multi-site.yaml"
-  clusters    = var.clusters
-}
 data "moxxie_migration_plan" "shop" {
   machine = "shop-db"
   target  = "databarn-dr"
@@ -46,7 +36,7 @@ fn a_machine_on_three_storages_moves_to_three_others_with_every_byte() {
     let world = spread().world();
     // As a plan of its own shows it, before.
     let looking = world.workspace(&cli(), std::path::Path::new(moving::PROVIDER), "app");
-    looking.write("main.tf", LOOKED_AT).write("multi-site.yaml", Layout::ThreeStorages.yaml());
+    looking.write_main(LOOKED_AT).write("multi-site.yaml", Layout::ThreeStorages.yaml());
     looking.apply().expect(0);
     let state = std::fs::read(looking.root().join("terraform.tfstate")).expect("the state");
     let state: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
