@@ -1,12 +1,10 @@
-//! Owns what is asked of the storages for disk images: whether the target's are there and have the room, whose volumes they hold,
-//! and whether the clusters' are apart.
+//! Owns which volumes move and where they belong, and whether the clusters' storages for disk images are apart.
 use std::collections::BTreeMap;
 
-use federation::Bytes;
-use federation::migration::{NoRoom, Spread, Volume, belongs, spread};
+use federation::migration::{NoRoom, Spread, Volume, belongs};
 use proxmox::{DiskSpec, StorageDefinition, VmConfig};
 
-use super::{Finding, Findings, Preflight, finding};
+use super::{Findings, Preflight, finding};
 use crate::inventory::backing;
 use crate::spec::Resolved;
 
@@ -32,7 +30,7 @@ pub(in crate::relocate) fn volumes(config: &VmConfig) -> Vec<Volume> {
 }
 
 /// Size of all disks that a backup reads, in bytes.
-pub(in crate::relocate) fn disk_bytes(config: &VmConfig) -> u64 {
+pub(crate) fn disk_bytes(config: &VmConfig) -> u64 {
     let disks = config.disks().unwrap_or_default();
     disks.values().filter(|disk| disk.backup()).filter_map(DiskSpec::size_bytes).sum()
 }
@@ -49,32 +47,17 @@ impl Preflight<'_> {
     /// # Errors
     /// Storages without the room. Where the storages can't be read, there is no saying.
     pub(in crate::relocate) async fn spread(&self, config: &VmConfig) -> Result<Option<Spread>, Vec<NoRoom>> {
-        let storages = self.target.client.storages(&self.to.node).await.unwrap_or_default();
-        let free = storages.into_iter().filter_map(|one| Some((one.storage, one.avail?))).collect();
-        let volumes = volumes(config);
-        spread(&volumes, &homes(&volumes, self.resolved), &free)
+        self.arrival().spread(config).await
     }
 
     /// One restore puts everything on one storage, which no image storage of the source may be (operations-review 2, 13); what
     /// belongs on others moves on from there.
     pub(super) async fn target_storage(&self, config: &VmConfig, findings: &mut Findings) -> Option<Spread> {
-        let id = "storage_map";
-        let managed = self.resolved.storages.len();
-        let data =
-            config.disks().unwrap_or_default().values().filter(|disk| !disk.is_cdrom() && !disk.is_cloudinit()).count();
-        if managed == 0 && data > 0 {
-            let text = format!("none of the {data} disks is in the configuration, so the target storage is not known");
-            findings.push(finding(id, text, "name the disks in `disks`"));
-        }
-        let chosen = self.spread(config).await.unwrap_or_else(|short| {
-            findings.extend(short.iter().map(|one| self.no_room(one)));
-            None
-        });
         let (ours, theirs) = tokio::join!(self.source.client.storage_index(), self.target.client.storage_index());
         let (Ok(ours), Ok(theirs)) = (ours, theirs) else {
             let text = "the storages can't be listed on both clusters";
-            findings.push(finding(id, text, "let the tokens see them (Datastore.Audit)"));
-            return chosen;
+            findings.push(finding("storage_map", text, "let the tokens see them (Datastore.Audit)"));
+            return self.arrival().storages(config, findings).await;
         };
         let images = |all: &[StorageDefinition]| -> Vec<String> {
             all.iter().filter(|one| one.content().contains(&"images")).filter_map(backing).collect()
@@ -87,60 +70,6 @@ impl Preflight<'_> {
             );
             findings.push(finding("backing_apart", text, "take `images` off it, or give each cluster its own"));
         }
-        let mut images: Vec<String> = self.resolved.storages.values().cloned().collect();
-        // A restore takes volumes in from every image storage of its node, not from the one it writes to alone.
-        if let Ok(there) = self.target.client.storages(&self.to.node).await {
-            for one in there.iter().filter(|one| images.contains(&one.storage) && !(one.active && one.holds("images")))
-            {
-                let text =
-                    format!("{}: storage {} takes no disk images on {}", self.target.name, one.storage, self.to.node);
-                findings.push(finding(id, text, "bring it back, give it content `images`, or map the disk elsewhere"));
-            }
-            images.extend(there.into_iter().filter(|one| one.holds("images") && one.active).map(|one| one.storage));
-        }
-        images.sort();
-        images.dedup();
-        for storage in &images {
-            self.no_foreign_volume(storage, findings).await;
-        }
-        chosen
-    }
-
-    /// The disks may become as large as they are said to be: a thin pool that is full by then stops every machine on it
-    /// (`pve-behaviour.md` §7, operations-review 35). What is free is what is really free, whatever was given out.
-    fn no_room(&self, short: &NoRoom) -> Finding {
-        let at = format!("{}, node {}", self.target.name, self.to.node);
-        let storage = &short.storage;
-        let (free, needed) = (Bytes(short.free).human(), Bytes(short.needed).human());
-        let (text, next) = if short.whole {
-            let text = format!(
-                "{at}: storage {storage} really has {free} free, and a restore puts all volumes on one, which may grow to {needed}"
-            );
-            (text, "free some space on one of the storages that the disks are mapped to, or map them to another")
-        } else {
-            let text = format!("{at}: storage {storage} really has {free} free, the disks may grow to {needed}");
-            (text, "free some space on it, or map the disks to another storage")
-        };
-        finding("storage_space", text, next)
-    }
-
-    /// A restore takes in any volume of its VMID on any image storage (`pve-behaviour.md` §16).
-    async fn no_foreign_volume(&self, storage: &str, findings: &mut Findings) {
-        let volumes =
-            self.target.client.storage_content(&self.to.node, storage, Some("images"), Some(self.to.vmid)).await;
-        match volumes {
-            Ok(volumes) if volumes.is_empty() => {}
-            Ok(volumes) => {
-                let names: Vec<String> = volumes.into_iter().map(|volume| volume.volid).collect();
-                let text = format!(
-                    "{} holds volumes of VMID {} already: {}",
-                    self.target.name,
-                    self.to.vmid,
-                    names.join(", ")
-                );
-                findings.push(finding("foreign_volumes", text, "see whose they are; or set another `vmid`"));
-            }
-            Err(error) => findings.push(finding("foreign_volumes", error.to_string(), "let the token list it")),
-        }
+        self.arrival().storages(config, findings).await
     }
 }

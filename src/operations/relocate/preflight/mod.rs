@@ -1,5 +1,6 @@
 //! Owns what is checked before a machine is touched: one list with stable ids; what can't be carried is refused here. Each
 //! subject has its file; this one runs them all.
+mod arrival;
 mod beside;
 mod idle;
 mod images;
@@ -15,11 +16,13 @@ use std::sync::Arc;
 use federation::migration::{ACCEPTED_LOSSES, PREFLIGHT, Spread};
 use federation::model::MigrationPath;
 
+pub(crate) use arrival::{Arrival, rights};
 pub(super) use beside::ha_carried;
 pub(super) use idle::Busy;
-pub(super) use images::{carried, disk_bytes, homes, volumes};
+pub(crate) use images::disk_bytes;
+pub(super) use images::{carried, homes, volumes};
 pub(super) use network::{Mac, mac_there, made_up};
-pub(super) use path::predicted_seconds;
+pub(crate) use path::predicted_seconds;
 pub(super) use storage::transfer_of;
 
 use crate::failure::Failure;
@@ -79,12 +82,12 @@ type Findings = Vec<Finding>;
 /// Bytes per second that a backup, a restore or a move between storages is assumed to do where no path says less: 100 MiB/s.
 const RATE: u64 = 100 << 20;
 
-pub(super) fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
+pub(crate) fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
     Finding { id, text: text.into(), next: next.into() }
 }
 
 /// All findings as one refusal.
-pub(super) fn refusal(what: &str, findings: &[Finding]) -> Failure {
+pub(crate) fn refusal(what: &str, findings: &[Finding]) -> Failure {
     let lines: Vec<String> = findings.iter().map(|found| format!("- {found}")).collect();
     Failure::new(what)
         .at(format!("preflight refuses it:\n{}", lines.join("\n")))
@@ -130,6 +133,11 @@ impl Preflight<'_> {
         }
     }
 
+    /// What is asked of the target alone.
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival { site: self.target, spec: self.spec, to: self.to, resolved: self.resolved }
+    }
+
     fn accepts(&self, loss: &str) -> bool {
         debug_assert!(ACCEPTED_LOSSES.contains(&loss), "{loss} is not documented");
         self.spec.migration.accept_loss.contains(loss)
@@ -155,6 +163,7 @@ mod tests {
     /// The ids that the checks report, read off their own text: `finding("…"` and `let id = "…"`.
     fn reported() -> BTreeSet<&'static str> {
         let files = [
+            include_str!("arrival.rs"),
             include_str!("beside.rs"),
             include_str!("idle.rs"),
             include_str!("images.rs"),

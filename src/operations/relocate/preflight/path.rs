@@ -3,7 +3,7 @@ use federation::migration::Spread;
 use federation::model::{Method, MigrationPath, TransportKind};
 use proxmox::VmConfig;
 
-use super::{Findings, Preflight, RATE, disk_bytes, finding};
+use super::{Findings, Preflight, RATE, arrival, disk_bytes, finding};
 use crate::failure::Failure;
 
 impl Preflight<'_> {
@@ -34,19 +34,8 @@ impl Preflight<'_> {
     }
 
     pub(super) async fn quorum(&self, findings: &mut Findings) {
-        for site in [self.source, self.target] {
-            match site.client.cluster_status().await {
-                Ok(status) if status.quorate => {}
-                Ok(_) => findings.push(finding(
-                    "quorum",
-                    format!("cluster {} has no quorum", site.name),
-                    "restore its quorum",
-                )),
-                // Without Sys.Audit it can't be read; the first write refuses then, before anything is stopped.
-                Err(error) if error.is_permission_denied() => {}
-                Err(error) => findings.push(finding("reachable", error.to_string(), "bring it back")),
-            }
-        }
+        arrival::quorum(self.source, findings).await;
+        arrival::quorum(self.target, findings).await;
     }
 
     /// Predicted downtime, as [`predicted_seconds`] has it.
@@ -98,7 +87,7 @@ impl Preflight<'_> {
 /// Seconds that a move of so many bytes takes: every byte is read once and written once (operations-review 12), at the path's
 /// rate where that is declared, else at [`RATE`]. `again`: those that are copied once more, from the storage restored to to
 /// another one of the target, which no path slows down (operations-review 13).
-pub(in crate::relocate) fn predicted_seconds(bytes: u64, again: u64, path: &MigrationPath) -> u64 {
+pub(crate) fn predicted_seconds(bytes: u64, again: u64, path: &MigrationPath) -> u64 {
     let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
     bytes.div_ceil(rate).saturating_mul(2).saturating_add(again.div_ceil(RATE))
 }

@@ -1,18 +1,13 @@
 //! Owns what the token must be able to do, and what the target must let it have: rights, the VMID, HA.
 use federation::migration::Spread;
 
-use super::{Findings, Preflight, finding};
+use super::{Findings, Preflight, arrival, finding};
 use crate::ha;
+use crate::journal::OPERATIONS;
 
 impl Preflight<'_> {
     pub(super) async fn vmid(&self, findings: &mut Findings) {
-        let Ok(overview) = self.target.fresh().await else { return };
-        let free =
-            overview.guest(self.to.vmid).is_none() && self.target.client.next_id(Some(self.to.vmid)).await.is_ok();
-        if !free {
-            let text = format!("VMID {} is taken on {}", self.to.vmid, self.target.name);
-            findings.push(finding("vmid_free", text, "set `vmid` to a free one"));
-        }
+        self.arrival().vmid(findings).await;
     }
 
     /// Every right that the steps need, on both sides (`pve-behaviour.md` §1.4, §17), all missing ones at once.
@@ -22,43 +17,20 @@ impl Preflight<'_> {
         spread: Option<&Spread>,
         findings: &mut Findings,
     ) {
-        let vm = |vmid: u32| format!("/vms/{vmid}");
-        let pool = self.spec.pool.as_ref().map(|pool| format!("/pool/{pool}"));
-        let operations = "/pool/moxxie-moves".to_owned();
         let mut source = vec![
             (
-                vm(self.guest.place.vmid),
+                format!("/vms/{}", self.guest.place.vmid),
                 vec!["VM.Audit", "VM.Backup", "VM.PowerMgmt", "VM.Config.Options", "VM.Allocate"],
             ),
-            (operations.clone(), vec!["Pool.Allocate"]),
+            (format!("/pool/{OPERATIONS}"), vec!["Pool.Allocate"]),
         ];
-        let at_target = pool.unwrap_or_else(|| vm(self.to.vmid));
-        let mut on_target = vec!["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.Options", "VM.Config.Network"];
-        if spread.is_some_and(|spread| !spread.moves.is_empty()) {
-            on_target.push("VM.Config.Disk");
-        }
-        let mut target = vec![(at_target, on_target), (operations, vec!["Pool.Allocate"])];
-        if let Some((here, there)) = transfer {
+        if let Some((here, _)) = transfer {
             source.push((format!("/storage/{here}"), vec!["Datastore.AllocateSpace", "Datastore.Allocate"]));
-            target.push((format!("/storage/{there}"), vec!["Datastore.Audit"]));
         }
-        for storage in self.resolved.storages.values() {
-            target.push((format!("/storage/{storage}"), vec!["Datastore.AllocateSpace"]));
-        }
-        for (site, needed) in [(self.source, source), (self.target, target)] {
-            let Ok(all) = site.client.permissions(None).await else { continue };
-            for (path, privileges) in needed {
-                // The list names every path with an ACL; what is below one is asked for by path.
-                let held = match site.client.permissions(Some(&path)).await {
-                    Ok(held) => held,
-                    Err(_) => all.clone(),
-                };
-                for privilege in held.missing(&path, &privileges) {
-                    let text = format!("cluster {}: the token lacks {privilege} on {path}", site.name);
-                    findings.push(finding("rights", text, "grant it"));
-                }
-            }
-        }
+        let archive = transfer.as_ref().map(|(_, there)| (there.as_str(), vec!["Datastore.Audit"]));
+        let target = self.arrival().needed(archive, spread);
+        arrival::rights(self.source, source, findings).await;
+        arrival::rights(self.target, target, findings).await;
     }
 
     /// The HA state to set aside, where the machine has a resource: an `ignored` one goes with the source too.
