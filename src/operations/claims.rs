@@ -124,7 +124,7 @@ impl Fleet {
                         survey.holders.insert(journal.op.clone(), journal.holder.run.clone());
                         survey.claims.extend(claim(&journal, own));
                     }
-                    Kind::Move if !journal.is_live() => moves.push(journal),
+                    Kind::Move | Kind::Recovery if !journal.is_live() => moves.push(journal),
                     _ => {}
                 }
             }
@@ -226,9 +226,9 @@ pub(crate) fn guest_of(wants: &Request) -> GuestFacts {
 fn arrives(inventory: &mut Inventory, journal: &Journal) {
     let Some(from) = &journal.from else { return };
     let source = inventory.clusters.get(&from.cluster);
-    let Some(guest) = source.and_then(|facts| facts.guests.iter().find(|guest| guest.vmid == from.vmid)) else {
-        return;
-    };
+    let seen = source.and_then(|facts| facts.guests.iter().find(|guest| guest.vmid == from.vmid)).cloned();
+    // Of a recovery nobody shows the source.
+    let Some(guest) = seen.or_else(|| journal.wants.as_deref().map(guest_of)) else { return };
     let arriving = GuestFacts { vmid: journal.to.vmid, node: journal.to.node.clone(), ..guest.clone() };
     let Some(target) = inventory.clusters.get_mut(&journal.to.cluster) else { return };
     match target.guests.iter_mut().find(|guest| guest.vmid == arriving.vmid) {

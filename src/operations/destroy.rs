@@ -35,6 +35,16 @@ impl Fleet {
                     .next("have state say where it is, and destroy again")
                     .remedy(Remedy::Follow));
             }
+            Found::Lost(open) => {
+                if let Some(journal) = open {
+                    self.settle_recovery(spec, *journal, None, &what, deadline).await?;
+                }
+                return Err(Failure::new(what)
+                    .at(format!("cluster {} is lost, and the machine with it", record.cluster))
+                    .state("nothing of it is on a cluster that answers")
+                    .next("bring the cluster back, or forget the machine")
+                    .remedy(Remedy::Forget(Object::Machine)));
+            }
             Found::Unsure(why) => {
                 return Err(Failure::new(what)
                     .at(why)

@@ -60,6 +60,8 @@ const PER_NODE: usize = 4;
 pub struct Fleet {
     sites: BTreeMap<ClusterName, Arc<Site>>,
     declared: Federation,
+    /// Clusters that the operator declares lost.
+    lost: BTreeSet<ClusterName>,
     pub(crate) rules: Mutex<Option<Rules>>,
     /// Moves that rules ask for, by pool.
     pub(crate) solved: Mutex<Solved>,
@@ -112,6 +114,7 @@ impl Fleet {
         Ok(Fleet {
             sites,
             declared: federation,
+            lost: BTreeSet::new(),
             rules: Mutex::new(None),
             solved: Mutex::default(),
             planned: std::sync::Mutex::default(),
@@ -130,6 +133,27 @@ impl Fleet {
     #[must_use]
     pub fn audited(self, audit: Audit) -> Fleet {
         Fleet { audit, ..self }
+    }
+
+    /// Has machines of these clusters be recovered elsewhere while the clusters don't answer ([`Fleet::recoverable`]).
+    #[must_use]
+    pub fn with_lost(self, lost: BTreeSet<ClusterName>) -> Fleet {
+        Fleet { lost, ..self }
+    }
+
+    /// Whether a cluster is declared lost and does not answer. One that answers is not lost, whatever is declared: what runs there
+    /// must not run twice.
+    pub async fn is_lost(&self, name: &ClusterName) -> bool {
+        self.lost.contains(name)
+            && match self.site(name.as_str()) {
+                Some(site) => site.dark().await.is_some(),
+                None => false,
+            }
+    }
+
+    /// Whether the operator declares a cluster lost.
+    pub fn is_declared_lost(&self, name: &ClusterName) -> bool {
+        self.lost.contains(name)
     }
 
     /// The audit trail.

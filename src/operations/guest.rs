@@ -38,6 +38,8 @@ pub struct Guest {
     pub retired_copies: Vec<RetiredCopy>,
     /// Whether something of it is past its date.
     pub expired: Option<String>,
+    /// Of a machine that was recovered: its old copy, where the cluster that was lost answers again.
+    pub old_copy: Option<Place>,
 }
 
 /// A fenced source of a move, for people.
@@ -66,7 +68,14 @@ impl Guest {
 
     /// The value of the attribute `operation`.
     pub fn operation_in_words(&self) -> Option<String> {
-        self.operation.as_ref().map(Journal::in_words).or_else(|| self.expired.clone())
+        let old = |copy: &Place| {
+            format!("{} answers again: apply fences the old copy {}/{}", copy.cluster, copy.cluster, copy.vmid)
+        };
+        self.operation
+            .as_ref()
+            .map(Journal::in_words)
+            .or_else(|| self.old_copy.as_ref().map(old))
+            .or_else(|| self.expired.clone())
     }
 
     /// Whether this is a fenced source of a move, and not the machine itself.
@@ -251,6 +260,7 @@ impl Site {
             operation: overview.operation(&move_pool(&uuid)),
             retired_copies: listed(&split.mark),
             expired: expired(&split.mark, now),
+            old_copy: None,
             uuid,
             config,
             waiting: Vec::new(),

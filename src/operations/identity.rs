@@ -5,7 +5,7 @@ use proxmox::Resource;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Answer, Guest, Record};
-use crate::journal::{Journal, Place, move_pool};
+use crate::journal::{Journal, Kind, Place, move_pool};
 use crate::notes::MarkFound;
 use crate::site::Site;
 
@@ -16,6 +16,8 @@ pub enum Found {
     Here(Box<Guest>),
     /// It is on another cluster: moved there by somebody else.
     Elsewhere(Box<Guest>),
+    /// Its cluster is lost ([`Fleet::is_lost`]), and it is nowhere else; the recovery that is under way, if one is.
+    Lost(Option<Box<Journal>>),
     /// It does not exist any more.
     Gone,
     /// Neither can be said; why, and what was seen.
@@ -29,10 +31,17 @@ impl Fleet {
     /// where a move of ours has brought it counts as where it was recorded.
     pub async fn find(&self, record: &Record) -> Found {
         match self.locate(record).await {
-            Found::Here(guest) => Found::Here(self.recalled(record, guest).await),
-            Found::Elsewhere(guest) => Found::Elsewhere(self.recalled(record, guest).await),
+            Found::Here(guest) => Found::Here(self.whole(record, guest).await),
+            Found::Elsewhere(guest) => Found::Elsewhere(self.whole(record, guest).await),
             found => found,
         }
+    }
+
+    /// What is known of its copies, beside what stands where it is.
+    async fn whole(&self, record: &Record, guest: Box<Guest>) -> Box<Guest> {
+        let mut guest = self.recalled(record, guest).await;
+        guest.old_copy = self.old_copy_of(&guest).await;
+        guest
     }
 
     /// Somebody may have saved other notes over our mark, in a tab of Proxmox VE's interface that was open for long. The
@@ -64,12 +73,25 @@ impl Fleet {
         if let Some((journal, place)) = moved_elsewhere(site, record).await {
             return self.at_other_end(record, journal, place).await;
         }
+        let elsewhere = self.open_elsewhere(record).await;
+        let recovery = elsewhere.clone().filter(|journal| journal.kind == Kind::Recovery);
+        if let Some((journal, place)) = recovery.clone().and_then(with_machine) {
+            return self.at_other_end(record, journal, place).await;
+        }
+        if let Some(found) = self.recovered(record).await {
+            return found;
+        }
         match site.ask(record.vmid, &record.node, &record.uuid, record.running).await {
             // A fenced source, whose notes somebody may have saved over; or no machine any more.
             Answer::Is(guest) if guest.config.template() && (guest.is_retired() || guest.operation.is_none()) => {
                 self.moved_on(record, &guest).await
             }
-            Answer::Is(guest) => Found::Here(guest),
+            Answer::Is(mut guest) => {
+                // Its cluster answers again before it was recovered.
+                guest.operation = guest.operation.or(recovery);
+                Found::Here(guest)
+            }
+            Answer::Silent(_) if self.is_lost(&record.cluster).await => self.lost(record, elsewhere).await,
             Answer::Silent(why) => Found::Unsure(why),
             Answer::IsNot => match site.is_another(record).await {
                 Some(why) => Found::Unsure(why),
@@ -100,6 +122,21 @@ impl Fleet {
         }
     }
 
+    /// The machine of a lost cluster: recovered by now, or to be recovered.
+    async fn lost(&self, record: &Record, open: Option<Journal>) -> Found {
+        match open.clone().map(with_machine) {
+            // A move went past "live" before its source was lost.
+            Some(Some((journal, place))) => return self.at_other_end(record, journal, place).await,
+            // What was restored so far is not the machine.
+            Some(None) => return Found::Lost(open.map(Box::new)),
+            None => {}
+        }
+        match self.search(record).await {
+            Found::Gone => Found::Lost(None),
+            found => found,
+        }
+    }
+
     /// What stands where it was recorded is the fenced source of a move that is done: the machine is where that went.
     async fn moved_on(&self, record: &Record, retired: &Guest) -> Found {
         match self.search(record).await {
@@ -118,6 +155,8 @@ impl Fleet {
         for site in self.sites() {
             let overview = match site.glance().await {
                 Ok(overview) => overview,
+                // Whatever is on a lost cluster is given up for lost.
+                Err(_) if self.is_lost(&site.name).await => continue,
                 Err(error) => {
                     unseen.push(format!("{}: {error}", site.name));
                     continue;
@@ -202,15 +241,20 @@ impl Fleet {
     }
 }
 
+/// An operation with where it has made the machine be; none before.
+fn with_machine(journal: Journal) -> Option<(Journal, Place)> {
+    let place = journal.machine()?.clone();
+    Some((journal, place))
+}
+
 /// The machine's own move, and where that has made it be, if that is another cluster than was recorded.
 async fn moved_elsewhere(site: &Site, record: &Record) -> Option<(Journal, Place)> {
     let overview = site.glance().await.ok()?;
-    let journal = overview.operation(&move_pool(&record.uuid))?;
-    let place = journal.machine()?.clone();
+    let (journal, place) = with_machine(overview.operation(&move_pool(&record.uuid))?)?;
     (place.cluster != record.cluster).then_some((journal, place))
 }
 
-fn looks_like(guest: &Resource, record: &Record) -> bool {
+pub(crate) fn looks_like(guest: &Resource, record: &Record) -> bool {
     guest.kind == "qemu" && (guest.name.as_deref() == Some(record.name.as_str()) || guest.vmid == Some(record.vmid))
 }
 
@@ -302,6 +346,7 @@ mod tests {
             operation: None,
             retired_copies: Vec::new(),
             expired: None,
+            old_copy: None,
         }
     }
 

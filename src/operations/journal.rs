@@ -32,6 +32,8 @@ pub enum Kind {
     Create,
     /// A virtual machine changes its cluster.
     Move,
+    /// A virtual machine whose cluster is lost is restored elsewhere. Only the cluster that it comes to holds the journal.
+    Recovery,
 }
 
 /// Who holds an operation.
@@ -99,12 +101,12 @@ pub struct Journal {
     pub name: String,
     /// SMBIOS UUID of the machine.
     pub uuid: String,
-    /// Where it is from; null for a create.
+    /// Where it is from; null for a create. Of a recovery: where it was when that cluster was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Place>,
     /// Where it goes.
     pub to: Place,
-    /// What a create was asked for: other runs count it while it is not a guest yet (decision 13), and whoever takes it up tells its
+    /// What a create or a recovery was asked for: other runs count it while it is not a guest yet (decision 13), and whoever takes it up tells its
     /// continuation from another create by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wants: Option<Box<Request>>,
@@ -167,17 +169,17 @@ pub struct Journal {
 impl Journal {
     /// Whether the target is the machine.
     pub fn is_live(&self) -> bool {
-        self.kind == Kind::Move && self.step.is_live()
+        self.kind != Kind::Create && self.step.is_live()
     }
 
     /// Whether the point of no return is behind: nothing is taken back any more.
     pub fn is_past_live(&self) -> bool {
-        self.kind == Kind::Move && self.step.is_past_live()
+        self.kind != Kind::Create && self.step.is_past_live()
     }
 
     /// Whether the source is the machine again, after the target had run.
     pub fn is_returned(&self) -> bool {
-        self.kind == Kind::Move && self.step.is_returned()
+        self.kind != Kind::Create && self.step.is_returned()
     }
 
     /// Where the machine is, once the target has run; `None` before.
@@ -206,6 +208,12 @@ impl Journal {
     pub fn in_words(&self) -> String {
         match self.kind {
             Kind::Create => format!("create on {}: not finished", self.to.cluster),
+            Kind::Recovery if self.is_live() => {
+                format!("recovery on {}: it is the machine, the recovery is not closed", self.to.cluster)
+            }
+            Kind::Recovery => {
+                format!("recovery on {} after the loss of {}: not finished", self.to.cluster, self.source())
+            }
             Kind::Move if self.is_returned() => {
                 format!(
                     "move to {}: the target was not well, {} takes the machine back",
@@ -348,6 +356,16 @@ pub(crate) mod tests {
         assert_eq!(journal(Step::Disown).machine(), Some(&journal(Step::Disown).to));
         assert_eq!(journal(Step::Returned).machine(), journal(Step::Returned).from.as_ref());
         assert!(Step::Taken < Step::Shutdown && Step::Fence > Step::Backup);
+    }
+
+    #[test]
+    fn a_recovery_is_live_as_a_move_is_and_says_what_it_is() {
+        let recovery = |step| Journal { kind: Kind::Recovery, ..journal(step) };
+        assert_eq!(Journal::read(&recovery(Step::Restore).write()), Some(recovery(Step::Restore)));
+        assert_eq!(recovery(Step::Verify).machine(), None);
+        assert_eq!(recovery(Step::Start).machine(), Some(&recovery(Step::Start).to));
+        assert_eq!(recovery(Step::Restore).in_words(), "recovery on b after the loss of a: not finished");
+        assert_eq!(recovery(Step::Health).in_words(), "recovery on b: it is the machine, the recovery is not closed");
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod notes;
 mod operation;
 mod parameters;
 mod process;
+mod recover;
 mod relocate;
 mod resolve;
 pub mod restart;
@@ -56,6 +57,7 @@ pub use identity::Found;
 pub use journal::{Holder, Journal, Kind, Place, Undo};
 pub use notes::{Copy, Kept, Mark, MarkFound, Origin, Retired};
 pub use process::Process;
+pub use recover::{Backup, Recovery};
 pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
 pub use site::{Overview, Site};
 pub use spec::{

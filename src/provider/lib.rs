@@ -129,8 +129,8 @@ impl Provider for Moxxie {
         let plan_identity = block.plan_id.clone().or_else(|| block.inventory.as_deref().map(Snapshot::identity));
         let settings = Settings { lease: block.lease, concurrency: block.concurrency, ..Settings::default() };
         let fleet = match Fleet::new(block.connections, block.federation, settings) {
-            Ok(fleet) if req.reattach => fleet,
-            Ok(fleet) => fleet.remembering_in(decisions::folder(), decisions::workspace()),
+            Ok(fleet) if req.reattach => fleet.with_lost(block.lost),
+            Ok(fleet) => fleet.with_lost(block.lost).remembering_in(decisions::folder(), decisions::workspace()),
             Err(failures) => {
                 failures.iter().for_each(|failure| report(failure, diags));
                 return;

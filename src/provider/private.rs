@@ -33,6 +33,9 @@ pub(crate) struct Private {
     /// A move that its pool's rules ask for, found by Read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proposal: Option<Proposal>,
+    /// Its cluster is declared lost and does not answer, found by Read: what is planned elsewhere is a recovery, and no move.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) lost: bool,
     /// The decision of this plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<Pinned>,
@@ -140,6 +143,7 @@ mod tests {
             in_force: BTreeMap::from([("memory".into(), "2GiB".into())]),
             restart_due: vec!["memory".into()],
             proposal: Some(Proposal { pool: "p".into(), from: "a".into(), to: "b".into(), placement: "why".into() }),
+            lost: true,
             pinned: Some(Pinned { key: "k".into(), cluster: "a".into(), placement: "why".into() }),
         };
         assert_eq!(Private::read(&full.write()), full);

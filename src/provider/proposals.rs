@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use federation::PoolName;
 use federation::placement::{Ledger, Verdict, admissible, left_behind};
-use operations::{Guest, moves};
+use operations::{Failure, Guest, Journal, Record, Recovery, moves};
 use protocol::{Diagnostics, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::failures::warn;
 use crate::placing::Ready;
 use crate::virtual_machine::model;
 
@@ -85,6 +86,44 @@ pub(crate) async fn proposal(ready: &Ready, guest: &Guest, state: &Value, diags:
         return None;
     }
     Some(made(pool, to))
+}
+
+/// Where a machine of a lost cluster is to be recovered. One that can't be stays as it is, and a warning says why. `open`: its
+/// recovery that is under way, which knows where it goes.
+pub(crate) async fn recovery(
+    ready: &Ready,
+    record: &Record,
+    open: Option<&Journal>,
+    state: &Value,
+    diags: &mut Diagnostics,
+) -> Option<Proposal> {
+    let pool = record.pool.as_ref()?;
+    let found = match open {
+        Some(journal) => ready.fleet.goes_on(record, journal),
+        None => recoverable(ready, record, state).await?,
+    };
+    match found {
+        Ok(recovery) => Some(Proposal {
+            pool: pool.to_string(),
+            from: record.cluster.to_string(),
+            to: recovery.to.to_string(),
+            placement: recovery.placement,
+        }),
+        Err(failure) => {
+            warn(&failure, diags);
+            None
+        }
+    }
+}
+
+async fn recoverable(ready: &Ready, record: &Record, state: &Value) -> Option<Result<Recovery, Failure>> {
+    let request = model::request(state, None, None).ok()?;
+    let rules = ready.rules().await;
+    let inventory = match &ready.snapshot {
+        Some(snapshot) => snapshot.inventory.clone(),
+        None => ready.fleet.inventory().await,
+    };
+    Some(ready.fleet.recovery(&rules.federation, &inventory, record, &request, &ready.ledger).await)
 }
 
 fn made(pool: &PoolName, to: &federation::placement::Proposal) -> Proposal {

@@ -16,7 +16,10 @@ pub use addresses::{Addresses, out_of_place};
 pub use checks::{ACCEPTED_LOSSES, Check, PRE_MIGRATION_CHECKS, PREFLIGHT, Side, checks_for};
 pub use spread::{NoRoom, Onward, Spread, Volume, belongs, spread};
 pub use step::{STEPS, Step, StepInfo, steps_of_a_move};
-pub use transition::{AfterFailure, Found, Way, after_failure, following, following_unwell, resume};
+pub use transition::{
+    AfterFailure, Found, Way, after_failure, following, following_in_recovery, following_unwell, resume,
+    resume_recovery,
+};
 
 #[cfg(test)]
 mod tests;

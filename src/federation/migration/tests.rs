@@ -80,6 +80,36 @@ fn before_live_it_goes_on_only_while_the_archive_holds_the_newest() {
 }
 
 #[test]
+fn a_recovery_touches_no_source() {
+    let mut done = vec![Step::Taken];
+    while let Some(step) = following_in_recovery(done[done.len() - 1]) {
+        done.push(step);
+    }
+    let expected = [
+        Step::Taken,
+        Step::Restore,
+        Step::Spread,
+        Step::Verify,
+        Step::Live,
+        Step::Start,
+        Step::Health,
+        Step::Commit,
+        Step::Release,
+    ];
+    assert_eq!(done, expected);
+}
+
+#[test]
+fn an_open_recovery_goes_on_where_it_is_wanted_and_from_live_on_anyway() {
+    assert_eq!(resume_recovery(Step::Restore, false, true), Way::Forward, "its archive doesn't change");
+    assert_eq!(resume_recovery(Step::Restore, false, false), Way::Back, "its cluster answers again");
+    assert_eq!(resume_recovery(Step::Verify, true, true), Way::Back, "half of it may be gone");
+    for step in Step::ALL.iter().copied().filter(|step| step.is_past_live()) {
+        assert_eq!(resume_recovery(step, false, false), Way::Forward, "{step}");
+    }
+}
+
+#[test]
 fn checks_have_unique_ids_and_cover_the_guides() {
     let ids: BTreeSet<&str> = PREFLIGHT.iter().map(|check| check.id).collect();
     assert_eq!(ids.len(), PREFLIGHT.len());

@@ -8,6 +8,9 @@
 //!                                                          └─ not well, "return": Halt ─► Disown ─► Returned ─► Revive ─► Close
 //! ```
 //!
+//! A recovery goes the same way without a source: Taken ─► Restore … Commit ─► Release. The archive it restores is there, and
+//! nobody can be asked whether it is the newest state.
+//!
 //! From Halt on, too, it only goes forward. "Live" and "Returned" say which copy is the machine; between the two copies one
 //! is always fenced.
 
@@ -16,6 +19,15 @@ use super::step::{STEPS, Step};
 /// The step after `step`; none after the last of either ending.
 pub fn following(step: Step) -> Option<Step> {
     if step == Step::Release { None } else { STEPS.get(step as usize + 1).map(|info| info.step) }
+}
+
+/// The step after `step` of a recovery, whose source is lost: what concerns it is left out.
+pub fn following_in_recovery(step: Step) -> Option<Step> {
+    match step {
+        Step::Taken => Some(Step::Restore),
+        Step::Commit => Some(Step::Release),
+        step => following(step),
+    }
 }
 
 /// The step after one that found the target not well, where the user wants the machine back (`on_unhealthy = "return"`);
@@ -72,4 +84,10 @@ pub fn resume(found: Found) -> Way {
     }
     let newest_is_in_the_archive = found.step >= Step::Fence && found.cold && found.fenced;
     if found.wanted && newest_is_in_the_archive && !found.taking_back { Way::Forward } else { Way::Back }
+}
+
+/// Which way a process goes that takes an open recovery over. Its archive doesn't change, so before "live" it goes on wherever it is
+/// wanted.
+pub fn resume_recovery(step: Step, taking_back: bool, wanted: bool) -> Way {
+    if step.is_past_live() || (wanted && !taking_back) { Way::Forward } else { Way::Back }
 }

@@ -14,6 +14,7 @@ mod improve;
 mod inventory;
 mod moves;
 mod reason;
+mod recovery;
 mod request;
 mod rules;
 mod sequence;
@@ -27,6 +28,7 @@ pub use decision::{Candidate, Decision, Explanation, Factor, Refusal};
 pub use inventory::{ClusterFacts, GuestFacts, Health, Inventory, NodeFacts, StorageFacts};
 pub use moves::{Cause, Due, Proposal, Settled, Verdict, due, left_behind, settle};
 pub use reason::{Reason, ReasonClass};
+pub use recovery::recover;
 pub use request::{Current, DiskRequest, Ledger, Request};
 pub use set::{Placed, Wanted, place_set};
 

@@ -21,8 +21,14 @@ impl Move<'_> {
         let config = config.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
         let split = notes::split(config.description().unwrap_or_default());
         let mut mark = split.mark.without_operation();
-        mark.from = Some(Origin { cluster: from.cluster.clone(), vmid: from.vmid });
+        let origin = Origin { cluster: from.cluster.clone(), vmid: from.vmid };
+        mark.from = Some(origin.clone());
         let now = self.target.now();
+        if self.is_recovery() {
+            // The backup is not ours, and nothing fenced what is left there.
+            mark.lost = Some(origin);
+            return self.committed(&to, &split.text, &mark, config.digest()).await;
+        }
         if let Some(until) = self.keep_source(now) {
             mark.list_copy(Copy { cluster: from.cluster.clone(), vmid: from.vmid, until, returned: false });
         }
@@ -31,18 +37,23 @@ impl Move<'_> {
             mark.archives.retain(|kept| kept.volid != volid);
             mark.archives.push(Kept { volid, until });
         }
-        let notes = self.notes(&to, &split.text, &mark)?;
-        // As the source was before it was fenced.
+        self.committed(&to, &split.text, &mark, config.digest()).await?;
+        if let Some(state) = self.journal.undo.ha.clone() {
+            self.manage_by_ha(&to, &state).await;
+        }
+        Ok(())
+    }
+
+    /// As the source was before it was fenced, or as its backup has it.
+    async fn committed(&self, to: &Place, text: &str, mark: &Mark, digest: Option<&str>) -> Result<(), Failure> {
+        let notes = self.notes(to, text, mark)?;
         let params = Params::new()
             .flag("onboot", self.journal.undo.onboot)
             .flag("protection", self.journal.undo.protection)
             .set("description", notes);
-        let set = self.target.client.set_config(&to.node, to.vmid, params, config.digest()).await;
-        set.map_err(|error| self.at(&to, "onboot, protection and notes can't be set", error))?;
+        let set = self.target.client.set_config(&to.node, to.vmid, params, digest).await;
+        set.map_err(|error| self.at(to, "onboot, protection and notes can't be set", error))?;
         self.target.changed().await;
-        if let Some(state) = self.journal.undo.ha.clone() {
-            self.manage_by_ha(&to, &state).await;
-        }
         Ok(())
     }
 
@@ -162,7 +173,7 @@ impl Move<'_> {
 }
 
 /// The end of a time that begins now: seconds since 1970.
-pub(super) fn until(now: i64, kept: federation::Span) -> i64 {
+pub(crate) fn until(now: i64, kept: federation::Span) -> i64 {
     now.saturating_add(i64::try_from(kept.as_secs_ceil()).unwrap_or(i64::MAX))
 }
 

@@ -24,6 +24,9 @@ impl Move<'_> {
             }
             if Instant::now() >= until {
                 let next = match self.spec.migration.on_unhealthy {
+                    _ if self.is_recovery() => {
+                        "see to the machine, and apply again: it is asked again. Without `health` the recovery goes on"
+                    }
                     OnUnhealthy::Keep => {
                         "see to the machine, and apply again: it is asked again. Without `health` the move goes on; with \
                          on_unhealthy = \"return\" the source takes the machine back"

@@ -1,7 +1,7 @@
 //! Owns going through the steps of a move: write down, do, go on; and what a failure comes to.
 use std::time::Instant;
 
-use federation::migration::{AfterFailure, Step, after_failure, following};
+use federation::migration::{AfterFailure, Step, after_failure, following, following_in_recovery};
 
 use super::Move;
 use crate::audit::Line;
@@ -11,7 +11,7 @@ use crate::journal::{Journal, Place};
 
 impl Move<'_> {
     /// Goes forward from the written step to the end.
-    pub(super) async fn run(&mut self) -> Result<Guest, Failure> {
+    pub(crate) async fn run(&mut self) -> Result<Guest, Failure> {
         loop {
             let step = self.journal.step;
             tracing::info!(
@@ -23,6 +23,7 @@ impl Move<'_> {
             let done = self.perform(step).await;
             self.audit(step, began, done.as_ref().err())?;
             let next = match done {
+                Ok(()) if self.is_recovery() => following_in_recovery(step),
                 Ok(()) => following(step),
                 Err(failure) => match self.turn(&failure) {
                     None => return Err(self.failed(failure).await),
@@ -129,7 +130,9 @@ impl Move<'_> {
                 return failure;
             }
             let (from, to) = (self.from(), &self.journal.to);
-            let state = if self.journal.is_returned() {
+            let state = if self.is_recovery() {
+                format!("{to} is the machine; the recovery is not closed")
+            } else if self.journal.is_returned() {
                 format!("{from} is the machine again; {to} is fenced and kept")
             } else {
                 format!(
@@ -141,6 +144,11 @@ impl Move<'_> {
         }
         tracing::warn!(operation = %self.journal.op, what = %failure.what, detail = %failure.detail(), "taking the move back");
         let began = Instant::now();
+        if self.is_recovery() {
+            let back = self.take_recovery_back().await;
+            let _ = self.audit_back(began, back.as_ref().err());
+            return self.recovery_failed(failure, back);
+        }
         let back = self.take_back().await;
         // Taking back is worth more than its line in the trail.
         let _ = self.audit_back(began, back.as_ref().err());

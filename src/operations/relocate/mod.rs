@@ -15,6 +15,9 @@
 //!
 //! A process that takes over first voids what an earlier holder knows, by writing the source's notes ([`resume`]).
 //!
+//! A recovery (`recover`) goes through the same steps without a source, whose cluster is lost: what is said of the source below, and of
+//! the archive's being ours, is not true of it.
+//!
 //! A process that takes over goes forward from the written step only while the source is fenced, for then it can't have
 //! changed since the backup; else it takes everything back and begins anew.
 mod archive;
@@ -23,6 +26,7 @@ mod health;
 mod interpreter;
 pub(crate) mod plan;
 mod preflight;
+mod recovery;
 mod resume;
 mod source;
 mod spread;
@@ -38,13 +42,16 @@ use std::time::{Duration, Instant};
 use federation::model::MigrationPath;
 use federation::placement::{Request, recheck};
 use federation::{Bytes, ClusterName, Span};
+use proxmox::VmConfig;
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use archive::remove as remove_archive;
-pub(crate) use ending::remove_fenced;
+pub(crate) use ending::{remove_fenced, until};
 pub use plan::{Checked, Mapping, MigrationPlan};
 pub use preflight::Finding;
 use preflight::Preflight;
+pub(crate) use preflight::{Arrival, disk_bytes, predicted_seconds, refusal, rights};
+pub(crate) use turn::kept_for;
 
 use crate::create::{Outcome, dark};
 use crate::failure::Failure;
@@ -65,6 +72,8 @@ pub struct Preview {
     pub bytes: Bytes,
     /// Predicted downtime.
     pub downtime: Span,
+    /// Of a recovery: when the backup was made that it would be restored from, RFC 3339.
+    pub backup: Option<String>,
     /// What is not as declared.
     pub warnings: Vec<Failure>,
 }
@@ -72,6 +81,7 @@ pub struct Preview {
 /// Everything that the steps of one move need.
 pub(crate) struct Move<'a> {
     pub(crate) fleet: &'a Fleet,
+    /// The cluster that the machine comes from, which keeps the journal. Of a recovery the target: there is no other.
     pub(crate) source: Arc<Site>,
     pub(crate) target: Arc<Site>,
     pub(crate) spec: &'a VmSpec,
@@ -95,6 +105,8 @@ pub(crate) struct Move<'a> {
     /// Downtime, in seconds: what was predicted, and once the target runs what it was.
     pub(crate) predicted: Option<u64>,
     pub(crate) downtime: Option<u64>,
+    /// Of a recovery: the machine's configuration in its backup.
+    pub(crate) archived: Option<VmConfig>,
     /// The target, once it is a retired copy of the machine that went back to the source.
     pub(crate) returned_copy: Option<notes::Copy>,
 }
@@ -137,10 +149,20 @@ impl Fleet {
     pub async fn finish(&self, spec: &VmSpec, record: &Record, timeout: Option<Span>) -> Result<Outcome, Failure> {
         let what = format!("Unable to finish the open operation of virtual machine {}", spec.name);
         let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().update));
+        if self.is_lost(&record.cluster).await
+            && let Found::Lost(Some(journal)) = self.find(record).await
+        {
+            self.settle_recovery(spec, *journal, None, &what, deadline).await?;
+            return Err(Failure::stale(
+                what,
+                format!("its recovery was taken back, and cluster {} is lost", record.cluster),
+            ));
+        }
         let guest = self.present(record, &what).await?;
-        match guest.operation.clone() {
-            Some(journal) => self.settle(spec, journal, None, Some(&record.cluster), &what, deadline).await,
-            None => Ok(Outcome { guest, warnings: Vec::new() }),
+        match (guest.operation.clone(), guest.old_copy.clone()) {
+            (Some(journal), _) => self.settle(spec, journal, None, Some(&record.cluster), &what, deadline).await,
+            (None, Some(copy)) => self.fence_old_copy(spec, guest, &copy, &what, deadline).await,
+            (None, None) => Ok(Outcome { guest, warnings: Vec::new() }),
         }
     }
 
@@ -164,6 +186,9 @@ impl Fleet {
     /// What a move would meet, as far as reading goes: everything preflight finds, or what it predicts. Touches nothing.
     pub async fn preview(&self, spec: &VmSpec, record: &Record, target: &ClusterName) -> Result<Preview, Failure> {
         let what = format!("A move of virtual machine {} to {target} would be refused", spec.name);
+        if self.is_lost(&record.cluster).await {
+            return self.preview_recovery(spec, record, target).await;
+        }
         let guest = self.present(record, &what).await?;
         let to_site = self.need(target.as_str(), &what)?.clone();
         let from_site = self.need(guest.place.cluster.as_str(), &what)?.clone();
@@ -188,6 +213,7 @@ impl Fleet {
             Ok(passed) => Ok(Preview {
                 bytes: Bytes(preflight::disk_bytes(&guest.config)),
                 downtime: Span::from_secs(passed.predicted_downtime),
+                backup: None,
                 warnings: passed.warnings,
             }),
             Err(findings) => Err(preflight::refusal(&what, &findings)),
@@ -209,6 +235,7 @@ impl Fleet {
             }
             Found::Elsewhere(guest) => Err(stale(format!("somebody moved it to {}", guest.place))),
             Found::Gone => Err(stale(format!("it does not exist any more (was {}/{})", record.cluster, record.vmid))),
+            Found::Lost(_) => Err(stale(format!("cluster {} is lost, and it was not recovered yet", record.cluster))),
             Found::Unsure(why) => Err(stale(why)),
         }
     }
@@ -291,6 +318,7 @@ impl Fleet {
             bytes: None,
             predicted: Some(passed.predicted_downtime),
             downtime: None,
+            archived: None,
             returned_copy: None,
         };
         moving.take_path().await;
@@ -300,7 +328,7 @@ impl Fleet {
     }
 
     /// The VMID on the target: its own where that is free, else the next of the range.
-    async fn vmid_on(&self, target: &Site, spec: &VmSpec, own: u32, what: &str) -> Result<u32, Failure> {
+    pub(crate) async fn vmid_on(&self, target: &Site, spec: &VmSpec, own: u32, what: &str) -> Result<u32, Failure> {
         let overview = target.fresh().await.map_err(|error| dark(what, &target.name, error))?;
         if overview.guest(own).is_none() && target.client.next_id(Some(own)).await.is_ok() {
             return Ok(own);

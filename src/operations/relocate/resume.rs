@@ -10,7 +10,7 @@ use super::{Move, node_of, preflight};
 use crate::create::{Outcome, dark};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
-use crate::journal::{Journal, move_pool};
+use crate::journal::{Journal, Kind, move_pool};
 use crate::notes::{self, Mark};
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
@@ -27,6 +27,9 @@ impl Fleet {
         what: &str,
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
+        if found.kind == Kind::Recovery {
+            return self.end_recovery(spec, found, what, deadline).await;
+        }
         let Some(from) = found.from.clone() else {
             return Err(Failure::new(what).at(format!("operation {} is not a move", found.op)));
         };
@@ -68,6 +71,7 @@ impl Fleet {
             bytes: None,
             predicted: None,
             downtime: None,
+            archived: None,
             returned_copy: None,
         };
         moving.void_digests().await?;

@@ -57,6 +57,9 @@ impl Move<'_> {
     }
 
     pub(super) async fn source_config(&self, current: bool) -> Result<VmConfig, Failure> {
+        if let Some(archived) = &self.archived {
+            return Ok(archived.clone());
+        }
         let from = self.from();
         let config = self.source.client.vm_config(&from.node, from.vmid, current).await;
         config.map_err(|error| self.at(&from, "its configuration can't be read", error))
@@ -80,6 +83,7 @@ impl Move<'_> {
     /// Gives the operation back, the source's side first: while the target's is there, whoever looks at the machine finds it.
     pub(super) async fn release(&mut self) -> Result<(), Failure> {
         for (site, place) in [(&self.source, &self.from()), (&self.target, &self.journal.to)] {
+            // Of a recovery they are one, and giving back what is given back is fine.
             let given = self.fleet.give_back(site, &self.pool, self.journal.epoch).await;
             given.map_err(|error| self.at(place, "the operation can't be given back", error))?;
         }

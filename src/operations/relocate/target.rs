@@ -1,7 +1,7 @@
 //! Owns the steps on the target up to its start: transfer, restore, verify, start.
 use std::collections::BTreeMap;
 
-use proxmox::{Params, TaskFilter, Upid};
+use proxmox::{Params, TaskFilter, Upid, VmConfig};
 
 use super::preflight::{Mac, mac_there, made_up};
 use super::{Move, archive, verify};
@@ -109,7 +109,12 @@ impl Move<'_> {
             .opt("pool", self.spec.pool.as_ref())
             .opt("storage", self.journal.storage.as_ref().or_else(|| self.resolved.storages.values().next()));
         let split = notes::split(source.description().unwrap_or_default());
-        let line = format!("Being moved here from cluster {}: not the machine yet, do not start.", self.from().cluster);
+        let from = self.from().cluster;
+        let line = if self.is_recovery() {
+            format!("Being recovered here after the loss of cluster {from}: not whole yet, do not start.")
+        } else {
+            format!("Being moved here from cluster {from}: not the machine yet, do not start.")
+        };
         let mark =
             Mark { op: Some(self.journal.op.clone()), line: Some(line), epoch: None, retired: None, ..split.mark };
         params = params.set("description", self.notes(to, &split.text, &mark)?);
@@ -167,15 +172,10 @@ impl Move<'_> {
     }
 
     pub(super) async fn verify(&mut self) -> Result<(), Failure> {
-        let (to, from) = (self.journal.to.clone(), self.from());
+        let to = self.journal.to.clone();
         let source = self.source_config(true).await?;
-        let status = self.source.client.vm_status(&from.node, from.vmid).await;
-        let status = status.map_err(|error| self.at(&from, "its status can't be read", error))?;
-        if !source.template() || status.status != "stopped" {
-            return Err(Failure::new(&self.what)
-                .at(format!("{from}: somebody took the fence off the source"))
-                .state("the source may have the newer data")
-                .next("keep hands off the machine, and apply again"));
+        if !self.is_recovery() {
+            self.source_is_fenced(&source).await?;
         }
         let target = self.target.client.vm_config(&to.node, to.vmid, true).await;
         let target = target.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
@@ -189,12 +189,25 @@ impl Move<'_> {
             .next("see why the target differs, and apply again"))
     }
 
+    async fn source_is_fenced(&self, source: &VmConfig) -> Result<(), Failure> {
+        let from = self.from();
+        let status = self.source.client.vm_status(&from.node, from.vmid).await;
+        let status = status.map_err(|error| self.at(&from, "its status can't be read", error))?;
+        if source.template() && status.status == "stopped" {
+            return Ok(());
+        }
+        Err(Failure::new(&self.what)
+            .at(format!("{from}: somebody took the fence off the source"))
+            .state("the source may have the newer data")
+            .next("keep hands off the machine, and apply again"))
+    }
+
     pub(super) async fn start_target(&mut self) -> Result<(), Failure> {
         let to = self.journal.to.clone();
         let config = self.target.client.vm_config(&to.node, to.vmid, false).await;
         let config = config.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
         let mut params = Params::new();
-        let source = self.source.client.vm_config(&self.from().node, self.from().vmid, true).await.ok();
+        let source = self.source_config(true).await.ok();
         let was_down = |slot: &str| {
             let nics = source.as_ref().and_then(|config| config.nics().ok());
             nics.and_then(|nics| nics.get(slot).map(proxmox::NicSpec::link_down)).unwrap_or(false)

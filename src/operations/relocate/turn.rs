@@ -15,7 +15,8 @@ use crate::spec::{MigrationWish, OnUnhealthy};
 impl Move<'_> {
     /// Where a failed step goes on all the same: the target is not well, and the user wants the machine back then.
     pub(super) fn turn(&mut self, failure: &Failure) -> Option<Step> {
-        let wanted = self.spec.migration.on_unhealthy == OnUnhealthy::Return;
+        // Of a recovery there is no source to go back to.
+        let wanted = self.spec.migration.on_unhealthy == OnUnhealthy::Return && !self.is_recovery();
         let next = following_unwell(self.journal.step).filter(|_| wanted && failure.kind == FailureKind::Unwell)?;
         tracing::warn!(operation = %self.journal.op, why = %failure.place, "the target is not well; the source takes over");
         self.journal.unwell = Some(failure.place.clone());
@@ -103,6 +104,6 @@ impl Move<'_> {
 }
 
 /// How long the copy stays: as a kept source would, and never not at all, for it may hold the newest writes.
-fn kept_for(wish: &MigrationWish) -> federation::Span {
+pub(crate) fn kept_for(wish: &MigrationWish) -> federation::Span {
     if wish.keep_source.as_secs_ceil() == 0 { MigrationWish::default().keep_source } else { wish.keep_source }
 }

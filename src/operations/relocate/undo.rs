@@ -85,7 +85,7 @@ impl Move<'_> {
     }
 
     /// Removes what our restore made on the target, and nothing else (design §6, ownership).
-    async fn remove_target(&mut self, to: &Place) -> Result<(), Failure> {
+    pub(super) async fn remove_target(&mut self, to: &Place) -> Result<(), Failure> {
         let Some(restore) = self.our_restore(to).await? else { return Ok(()) };
         if self.journal.step <= Step::Restore {
             // Later on the journal has them, less those that a move between storages has replaced.

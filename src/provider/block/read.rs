@@ -1,8 +1,8 @@
 //! Owns reading the provider block and the file it names: into connections, a federation, and settings.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use federation::config::{FileConnection, Loaded};
+use federation::config::Loaded;
 use federation::{ClusterName, Federation, Span};
 use operations::connections::{Connections, Mistake, Outside, Written, check};
 use operations::{ClusterConnection, SecretString};
@@ -15,6 +15,8 @@ use crate::values::text;
 pub(crate) struct Block {
     /// How to reach each cluster.
     pub(crate) connections: Vec<ClusterConnection>,
+    /// Clusters that are declared lost.
+    pub(crate) lost: BTreeSet<ClusterName>,
     /// Facts, pools, policies and paths.
     pub(crate) federation: Federation,
     /// The text of `config_file`'s path, where there is one.
@@ -51,7 +53,8 @@ pub(crate) fn read(config: &Value, outside: &dyn Outside, diags: &mut Diagnostic
         Some(path) => open(path, outside, diags).map(|loaded| (loaded.federation, loaded.connections))?,
         None => Default::default(),
     };
-    let connections = connections(config, &in_file, outside, diags);
+    let Connections { usable: connections, mistakes, lost } = Connections::read(&written(config), &in_file, outside);
+    mistakes.iter().for_each(|mistake| report(mistake, diags));
     let (lease, concurrency) = settings(config, diags);
     if diags.has_errors() {
         return None;
@@ -64,6 +67,7 @@ pub(crate) fn read(config: &Value, outside: &dyn Outside, diags: &mut Diagnostic
     }
     Some(Block {
         connections,
+        lost,
         federation,
         config_file,
         plan_id: text(config, "plan_id"),
@@ -133,17 +137,6 @@ fn load(path: &str, bytes: Vec<u8>, diags: &mut Diagnostics) -> Option<Loaded> {
     }
 }
 
-fn connections(
-    config: &Value,
-    in_file: &BTreeMap<ClusterName, FileConnection>,
-    outside: &dyn Outside,
-    diags: &mut Diagnostics,
-) -> Vec<ClusterConnection> {
-    let read = Connections::read(&written(config), in_file, outside);
-    read.mistakes.iter().for_each(|mistake| report(mistake, diags));
-    read.usable
-}
-
 /// The entries of `clusters`, with what is known of them.
 fn written(config: &Value) -> BTreeMap<String, Written> {
     let entry = |block: &Value| Written {
@@ -157,6 +150,7 @@ fn written(config: &Value) -> BTreeMap<String, Written> {
         ca_file: text(block, "ca_file"),
         insecure: block.attr("insecure").as_bool(),
         connect_timeout: text(block, "connect_timeout"),
+        lost: block.attr("lost").as_bool(),
     };
     let clusters = config.attr("clusters").as_map().into_iter().flatten();
     clusters.map(|(name, block)| (name.clone(), entry(block))).collect()

@@ -23,6 +23,10 @@ pub(crate) fn schema() -> Schema {
             .optional()
             .describe("Believe any certificate (false). Anybody on the way can then read the credentials; warned about."),
         Attribute::string("connect_timeout").optional().describe("Time to reach one endpoint (`5s`)."),
+        Attribute::bool("lost").optional().describe(
+            "The site is gone for good, or for too long (false). While it doesn't answer, machines that state has there are planned \
+             on another cluster of their pool, restored from the newest backup that is seen there. What they wrote since is lost.",
+        ),
     ];
     Schema::new(
         "Federated Proxmox VE: several independent clusters at several sites as one declarative thing.",

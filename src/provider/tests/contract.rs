@@ -5,6 +5,8 @@ mod clusters;
 mod moves;
 #[path = "contract/pools.rs"]
 mod pools;
+#[path = "contract/recovery.rs"]
+mod recovery;
 #[path = "contract/rights.rs"]
 mod rights;
 mod support;

@@ -187,7 +187,7 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     }
     let planned_cluster = text(&req.planned_state, "cluster").and_then(|name| ClusterName::new(name).ok());
     let Some(target) = planned_cluster.or_else(|| Some(record.cluster.clone())) else { return kept() };
-    let changed = change(ready, req, &old, &spec, &record, &target).await;
+    let changed = change(ready, req, &old, &spec, &record, &target, planned_private.lost).await;
     match changed {
         Ok(outcome) => {
             ready.forget(&req.planned_private);
@@ -203,7 +203,8 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     }
 }
 
-/// First the open operation and the move, then everything else: a plan that changes cluster and size moves first.
+/// First the open operation and the move, then everything else: a plan that changes cluster and size moves first. `lost`: the plan saw
+/// its cluster lost. A recovery and a move are never taken for each other.
 async fn change(
     ready: &Ready,
     req: &ApplyRequest,
@@ -211,6 +212,7 @@ async fn change(
     new: &VmSpec,
     record: &Record,
     target: &ClusterName,
+    lost: bool,
 ) -> Result<Outcome, Failure> {
     let timeout = timeout(&req.config, "update");
     let mut record = record.clone();
@@ -223,6 +225,8 @@ async fn change(
         let as_is = as_it_moves(old, new);
         let moved = if record.cluster == *target {
             ready.fleet.finish(&as_is, &record, timeout).await?
+        } else if lost {
+            ready.fleet.recover(&as_is, &request, &record, target, timeout).await?
         } else {
             ready.fleet.relocate(&as_is, &request, &record, target, timeout).await?
         };

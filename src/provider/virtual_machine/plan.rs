@@ -2,7 +2,7 @@
 use federation::ClusterName;
 use federation::model::{MacPolicy, NicRequest};
 use federation::placement::{Current, Refusal, Request};
-use operations::DiskSpec;
+use operations::{DiskSpec, Preview, Record};
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
 use super::apply::record;
@@ -292,6 +292,10 @@ async fn preview(ready: &Ready, req: &PlanRequest, state: &Value, diags: &mut Di
     spec.node = text(&req.config, "node");
     match ready.fleet.preview(&spec, &record, &target).await {
         Ok(preview) => {
+            if let Some(backup) = &preview.backup {
+                recovered(&record, &target, &preview, backup, diags);
+                return;
+            }
             diags.warning(
                 format!("Virtual machine {} moves, and is down meanwhile", spec.name),
                 format!(
@@ -305,6 +309,23 @@ async fn preview(ready: &Ready, req: &PlanRequest, state: &Value, diags: &mut Di
         }
         Err(failure) => warn(&failure, diags),
     }
+}
+
+/// Says what a recovery loses, and what it doesn't bring along.
+fn recovered(record: &Record, target: &ClusterName, preview: &Preview, backup: &str, diags: &mut Diagnostics) {
+    diags.warning(
+        format!("Virtual machine {} is recovered from its backup of {backup}", record.name),
+        format!(
+            "{} is lost → {target}: {} of disks, about {} at 100 MiB/s. What the machine wrote after that backup, and what was changed of \
+             its configuration, is lost; the next plan shows the difference. HA, replication, firewall rules and backup jobs are not \
+             carried along. If {} answers again, the old copy is fenced by the next apply.",
+            record.cluster,
+            preview.bytes.human(),
+            preview.downtime,
+            record.cluster
+        ),
+    );
+    preview.warnings.iter().for_each(|warning| warn(warning, diags));
 }
 
 /// A move keeps its VMID, unless the refresh found another guest with it on the target.

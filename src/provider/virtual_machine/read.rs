@@ -1,7 +1,8 @@
 //! Owns ReadResource and ImportResourceState of a virtual machine.
 use std::collections::BTreeSet;
 
-use operations::{Found, Guest, MarkFound};
+use federation::{ClusterName, PoolName};
+use operations::{Found, Guest, Journal, MarkFound, Place, Record};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::apply::record;
@@ -10,7 +11,7 @@ use super::state::{restart_due, state};
 use crate::failures::{is_dark, report};
 use crate::placing::Ready;
 use crate::private::Private;
-use crate::proposals::proposal;
+use crate::proposals::{proposal, recovery};
 use crate::values::text;
 
 /// Refreshes a machine. It is gone only where that can be said for sure; else it stays as it was, with a warning.
@@ -31,6 +32,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     match ready.fleet.find(&record).await {
         Found::Here(guest) => {
             unfinished(&guest, &name, diags);
+            not_lost(&guest, ready, diags);
             restart::remind(&guest, &req.current_state, diags);
             remarks(&guest, &name, diags);
             refreshed(ready, &guest, &req, diags).await
@@ -42,6 +44,7 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
             );
             refreshed(ready, &guest, &req, diags).await
         }
+        Found::Lost(open) => lost(ready, &record, open.as_deref(), &req, diags).await,
         Found::Gone => ReadResponse { new_state: Value::Null, private: Vec::new() },
         Found::Unsure(_) if is_dark(&record.cluster, ready, diags).await => as_it_was,
         Found::Unsure(why) => {
@@ -53,6 +56,31 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
     }
 }
 
+/// A machine of a lost cluster stays in state as it was; what the plan takes from here is where it is to be recovered.
+async fn lost(
+    ready: &Ready,
+    record: &Record,
+    open: Option<&Journal>,
+    req: &ReadRequest,
+    diags: &mut Diagnostics,
+) -> ReadResponse {
+    is_dark(&record.cluster, ready, diags).await;
+    let mut private = Private::read(&req.private);
+    private.lost = true;
+    private.proposal = recovery(ready, record, open, &req.current_state, diags).await;
+    private.vmid_taken =
+        vmid_taken(ready, &record.cluster, record.vmid, record.pool.as_ref(), private.vmid_taken).await;
+    let mut new_state = req.current_state.clone();
+    if let Some(journal) = open {
+        diags.warning(
+            format!("Virtual machine {} has an unfinished operation", record.name),
+            format!("{} (operation {}, held by {}).", journal.in_words(), journal.op, journal.holder.run),
+        );
+        new_state.set_attr("operation", journal.in_words());
+    }
+    ReadResponse { new_state, private: private.write() }
+}
+
 async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
     let facts = ready.fleet.facts(guest.place.cluster.as_str());
     let mut private = Private::read(&req.private);
@@ -62,28 +90,36 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut 
     if req.current_state.attr("cluster") != new_state.attr("cluster") {
         private = private.on(ready, guest.place.cluster.as_str()).await;
     }
-    private.vmid_taken = vmid_taken(ready, guest, private.vmid_taken).await;
+    let Place { cluster, vmid, .. } = &guest.place;
+    private.vmid_taken = vmid_taken(ready, cluster, *vmid, guest.pool.as_ref(), private.vmid_taken).await;
     let as_it_runs = || state(&guest.in_force(), &facts, &req.current_state, false);
     private.in_force =
         if guest.waiting.is_empty() { Default::default() } else { restart::differences(&as_it_runs(), &new_state) };
     private.restart_due = restart_due(guest, &new_state);
     private.proposal = proposal(ready, guest, &new_state, diags).await;
+    private.lost = false;
     ReadResponse { new_state, private: private.write() }
 }
 
 /// The other clusters of its pool, or all while it is in none, on which some guest has its VMID. One that doesn't answer keeps
 /// its former answer.
-async fn vmid_taken(ready: &Ready, guest: &Guest, former: BTreeSet<String>) -> BTreeSet<String> {
+async fn vmid_taken(
+    ready: &Ready,
+    here: &ClusterName,
+    vmid: u32,
+    pool: Option<&PoolName>,
+    former: BTreeSet<String>,
+) -> BTreeSet<String> {
     let mut taken = BTreeSet::new();
     let rules = ready.fleet.rules().await;
-    let pool = guest.pool.as_ref().and_then(|pool| rules.federation.pools.get(pool));
-    for site in ready.fleet.sites().filter(|site| site.name != guest.place.cluster) {
+    let pool = pool.and_then(|pool| rules.federation.pools.get(pool));
+    for site in ready.fleet.sites().filter(|site| site.name != *here) {
         let name = &site.name;
         if pool.is_some_and(|pool| !pool.clusters.contains(name)) {
             continue;
         }
         let is_taken = match site.glance().await {
-            Ok(overview) => overview.guest(guest.place.vmid).is_some(),
+            Ok(overview) => overview.guest(vmid).is_some(),
             Err(_) => former.contains(name.as_str()),
         };
         if is_taken {
@@ -100,6 +136,17 @@ fn unfinished(guest: &Guest, name: &str, diags: &mut Diagnostics) {
         format!("Virtual machine {name} has an unfinished operation"),
         format!("{} (operation {}, held by {}). {will}", journal.in_words(), journal.op, journal.holder.run),
     );
+}
+
+/// A cluster that is declared lost and answers: its machines are where they are, and the declaration should go.
+fn not_lost(guest: &Guest, ready: &Ready, diags: &mut Diagnostics) {
+    let cluster = &guest.place.cluster;
+    if ready.fleet.is_declared_lost(cluster) && ready.told.once(format!("answers {cluster}")) {
+        diags.warning(
+            format!("Cluster {cluster} is declared lost, and answers"),
+            "Its machines are refreshed and left where they are: what runs must not run twice. Take `lost` out of its connection.",
+        );
+    }
 }
 
 /// What a person should know of a machine that is in order.

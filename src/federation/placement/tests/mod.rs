@@ -6,6 +6,7 @@ mod goldens;
 mod letter;
 mod moves;
 mod properties;
+mod recovery;
 mod rule_table;
 mod strategies;
 

@@ -19,7 +19,7 @@ fn yaml(draining: bool, moves: &str) -> String {
     )
 }
 
-async fn core(world: &World, name: &str, yaml: &str) -> CoreClient {
+pub(super) async fn core(world: &World, name: &str, yaml: &str) -> CoreClient {
     let core = world.unconfigured().await;
     let said = core.configure(world.block_of(name, yaml)).await.expect("an answer");
     assert!(!said.has_errors(), "{said:?}");
@@ -27,7 +27,7 @@ async fn core(world: &World, name: &str, yaml: &str) -> CoreClient {
 }
 
 /// Machines as they are after an apply, all on worldstream-prod.
-async fn made(world: &World, names: &[&str]) -> Vec<(Value, State)> {
+pub(super) async fn made(world: &World, names: &[&str]) -> Vec<(Value, State)> {
     let core = core(world, "calm.yaml", &yaml(false, "x-none: 0")).await;
     let mut all = Vec::new();
     for name in names {
@@ -43,7 +43,7 @@ async fn made(world: &World, names: &[&str]) -> Vec<(Value, State)> {
     all
 }
 
-async fn read(core: &CoreClient, machines: &[(Value, State)]) -> (Vec<State>, Diagnostics) {
+pub(super) async fn read(core: &CoreClient, machines: &[(Value, State)]) -> (Vec<State>, Diagnostics) {
     let (mut states, mut said) = (Vec::new(), Diagnostics::new());
     for (_, state) in machines {
         let (state, diagnostics) = core.read(TYPE, state).await.expect("an answer");
@@ -53,11 +53,11 @@ async fn read(core: &CoreClient, machines: &[(Value, State)]) -> (Vec<State>, Di
     (states, said)
 }
 
-async fn planned(core: &CoreClient, config: &Value, state: &State) -> String {
+pub(super) async fn planned(core: &CoreClient, config: &Value, state: &State) -> String {
     cluster(&core.plan(TYPE, state, config).await.expect("a plan"))
 }
 
-fn proposes(state: &State) -> bool {
+pub(super) fn proposes(state: &State) -> bool {
     String::from_utf8_lossy(&state.private).contains("proposal")
 }
 

@@ -1,0 +1,46 @@
+//! Owns finding a machine that a recovery has to do with: where it was brought, or is being brought, whatever its old cluster says.
+use crate::fleet::Fleet;
+use crate::guest::{Answer, Guest, Record};
+use crate::identity::{Found, looks_like};
+use crate::journal::{Journal, move_pool};
+
+impl Fleet {
+    /// What is under way with a recorded machine off its cluster, as another one tells: a recovery, or, where its own cluster doesn't
+    /// answer, a move.
+    pub(crate) async fn open_elsewhere(&self, record: &Record) -> Option<Journal> {
+        let pool = move_pool(&record.uuid);
+        for site in self.sites().filter(|site| site.name != record.cluster) {
+            let Ok(overview) = site.glance().await else { continue };
+            let Some(journal) = overview.operation(&pool) else { continue };
+            if journal.from.as_ref().is_some_and(|from| from.cluster == record.cluster) {
+                return Some(journal);
+            }
+        }
+        None
+    }
+
+    /// The machine where a recovery has brought it: state never heard of that, because the run was killed after its last call. Only
+    /// asked while its old cluster is declared lost, for it takes a look at every cluster.
+    pub(crate) async fn recovered(&self, record: &Record) -> Option<Found> {
+        if !self.is_declared_lost(&record.cluster) {
+            return None;
+        }
+        for site in self.sites().filter(|site| site.name != record.cluster) {
+            let Ok(overview) = site.glance().await else { continue };
+            for candidate in overview.guests().filter(|guest| looks_like(guest, record)) {
+                let (Some(vmid), Some(node)) = (candidate.vmid, candidate.node.as_deref()) else { continue };
+                match site.ask(vmid, node, &record.uuid, record.running).await {
+                    Answer::Is(guest) if is_from(&guest, record) => return Some(Found::Here(guest)),
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Whether a guest is what was recovered from where the record has it.
+fn is_from(guest: &Guest, record: &Record) -> bool {
+    let lost = guest.mark.lost.as_ref();
+    lost.is_some_and(|lost| (&lost.cluster, lost.vmid) == (&record.cluster, record.vmid)) && !guest.is_retired()
+}

@@ -1,0 +1,89 @@
+//! Owns what is otherwise where the steps carry out a recovery: there is no source, and the archive is not ours.
+use std::sync::Arc;
+use std::time::Instant;
+
+use federation::model::MigrationPath;
+use proxmox::VmConfig;
+
+use super::Move;
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::journal::{Journal, Kind, move_pool};
+use crate::site::Site;
+use crate::spec::{Resolved, VmSpec};
+
+impl<'a> Move<'a> {
+    /// The steps of a recovery. `archived`: the machine's configuration in its backup.
+    #[expect(clippy::too_many_arguments, reason = "everything that the steps of a recovery need, once")]
+    pub(crate) fn recovering(
+        fleet: &'a Fleet,
+        site: Arc<Site>,
+        spec: &'a VmSpec,
+        resolved: Resolved,
+        journal: Journal,
+        archived: VmConfig,
+        what: String,
+        deadline: Instant,
+    ) -> Move<'a> {
+        Move {
+            fleet,
+            source: site.clone(),
+            target: site,
+            spec,
+            resolved,
+            transfer: journal.transfer.clone().unwrap_or_default(),
+            path: MigrationPath::default(),
+            pool: move_pool(&journal.uuid),
+            journal,
+            what,
+            deadline,
+            warnings: Vec::new(),
+            backup_slot: None,
+            path_slot: None,
+            bytes: None,
+            predicted: None,
+            downtime: None,
+            archived: Some(archived),
+            returned_copy: None,
+        }
+    }
+
+    pub(crate) fn is_recovery(&self) -> bool {
+        self.journal.kind == Kind::Recovery
+    }
+
+    /// Waits for what an earlier run started on the target and left running.
+    pub(crate) async fn end_of_target_tasks(&self) -> Result<(), Failure> {
+        self.tasks_end(&self.target, &self.journal.to).await
+    }
+
+    /// Takes a recovery back: what it restored goes, the backup stays. May run any number of times.
+    pub(crate) async fn take_recovery_back(&mut self) -> Result<(), Failure> {
+        if self.journal.is_past_live() {
+            return Err(Failure::new(&self.what).at("the recovery went past \"live\"").next("apply again to go on"));
+        }
+        self.journal.taking_back = true;
+        self.write().await?;
+        let to = self.journal.to.clone();
+        if self.journal.restored {
+            self.end_of_target_tasks().await?;
+            self.remove_target(&to).await?;
+        }
+        let given = self.fleet.give_back(&self.target, &self.pool, self.journal.epoch).await;
+        given.map_err(|error| self.at(&to, "the operation can't be given back", error))
+    }
+
+    /// What to say of a recovery that failed, and of what became of it. `back`: whether it could be taken back.
+    pub(super) fn recovery_failed(&mut self, failure: Failure, back: Result<(), Failure>) -> Failure {
+        match back {
+            Ok(()) => {
+                let left: Vec<String> = self.warnings.drain(..).map(|left| left.to_string()).collect();
+                let left = if left.is_empty() { String::new() } else { format!(". {}", left.join("; ")) };
+                failure.state(format!("nothing of the recovery is left; the backup is as it was{left}"))
+            }
+            Err(undo) => failure
+                .state(format!("it could not be taken back yet: {} ({})", undo.detail(), self.journal.in_words()))
+                .next("mend that, and apply again: it is taken back or finished first"),
+        }
+    }
+}

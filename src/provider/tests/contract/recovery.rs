@@ -1,0 +1,73 @@
+//! Machines of a site that is declared lost: Read says where they are recovered, the plan takes it from there and from nowhere else.
+use std::time::Duration;
+
+use protocol::Value;
+use protocol::testing::{CoreClient, State};
+
+use super::moves::{made, planned, proposes, read};
+use super::says;
+use super::support::{TYPE, World};
+
+const YAML: &str = include_str!("../../../../acceptance-tests/cases/main_job/multi-site.yaml");
+const LOST: &str = "worldstream-prod";
+
+/// A provider that is told that the site is lost.
+async fn told(world: &World, name: &str, yaml: &str) -> CoreClient {
+    let block = world.block_of(name, yaml);
+    let mut clusters = block.attr("clusters").as_map().expect("connections").clone();
+    let connection = clusters[LOST].clone().with_attr("lost", true);
+    clusters.insert(LOST.to_owned(), connection);
+    let core = world.unconfigured().await;
+    let said = core.configure(block.with_attr("clusters", Value::Map(clusters))).await.expect("an answer");
+    assert!(!said.has_errors(), "{said:?}");
+    core
+}
+
+/// Machines whose site is gone since their backup.
+async fn lost(world: &World, names: &[&str]) -> Vec<(Value, State)> {
+    let machines = made(world, names).await;
+    let site = world.sim.cluster(LOST);
+    site.schedule_backup("nightly", Some("production-pool"), "transfer", Duration::ZERO);
+    world.sim.advance(Duration::from_secs(7200));
+    assert_eq!(site.archives("transfer").len(), names.len(), "{:?}", site.newest_log("vzdump"));
+    site.set_dark(true).await;
+    machines
+}
+
+#[tokio::test]
+async fn a_recovery_is_planned_whatever_the_facts_say_by_then_and_never_becomes_a_move() {
+    let world = World::start().await;
+    let machines = lost(&world, &["gone-1"]).await;
+    let reader = told(&world, "lost.yaml", YAML).await;
+    let (states, said) = read(&reader, &machines).await;
+    assert!(proposes(&states[0]), "{said:?}");
+    assert_eq!(states[0].value, machines[0].1.value, "it stays in state as it was");
+    let config = &machines[0].0;
+    assert_eq!(planned(&reader, config, &states[0]).await, "databarn-dr");
+
+    // The site answers by then: the same plan, and apply refuses it with nothing touched.
+    world.sim.cluster(LOST).set_dark(false).await;
+    let again = told(&world, "again.yaml", YAML).await;
+    let plan = again.plan(TYPE, &states[0], config).await.expect("a plan");
+    assert_eq!(super::cluster(&plan), "databarn-dr");
+    world.sim.clear_requests();
+    let refused = again.apply(TYPE, &states[0], config, &plan).await.expect("an answer");
+    assert!(says(&refused.diagnostics, "answers again"), "{:?}", refused.diagnostics);
+    assert_eq!((refused.violations, refused.tainted), (Vec::new(), false));
+    assert!(world.sim.requests().iter().all(|call| call.method == "GET"), "{:?}", world.sim.requests());
+    // A refresh takes the proposal back, byte for byte.
+    let (back, said) = read(&again, &[(Value::Null, states[0].clone())]).await;
+    assert!(says(&said, "is declared lost, and answers"), "{said:?}");
+    assert_eq!(back[0].private, machines[0].1.private);
+}
+
+#[tokio::test]
+async fn machines_of_one_lost_site_count_for_each_other() {
+    let world = World::start().await;
+    let machines = lost(&world, &["lost-1", "lost-2", "lost-3"]).await;
+    let two = YAML.replacen("limits: { max_vms: 150", "limits: { max_vms: 2", 1);
+    assert_ne!(two, YAML);
+    let (states, said) = read(&told(&world, "two.yaml", &two).await, &machines).await;
+    assert_eq!(states.iter().filter(|state| proposes(state)).count(), 2, "{said:?}");
+    assert!(says(&said, "no cluster that sees its newest backup"), "{said:?}");
+}
