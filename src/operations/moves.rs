@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::fleet::Fleet;
 use crate::relocate::plan::{network, storage_name};
+use crate::relocate::predicted_seconds;
 use crate::site::Site;
 
 /// Answers of this process by pool, and the rules they were made from.
@@ -52,12 +53,14 @@ impl Fleet {
     async fn solve(&self, rules: &Layered, inventory: &Inventory, pool: &PoolName) -> Vec<Settled> {
         let dues = due(&rules.federation, inventory, pool);
         let completed = self.completed(rules, dues).await;
-        settle(&rules.federation, inventory, pool, completed, |from, to| {
+        settle(&rules.federation, inventory, pool, completed, |request, from, to| {
             let path = rules.federation.clusters.get(from)?.migration_paths.get(to)?;
             let window = path.window.as_ref()?;
             // The source's clock, as its answers give it.
             let now = self.site(from.as_str()).map_or(0, |site| site.now());
-            (!window.is_open(now)).then(|| format!("the path {from} → {to} is open {window}"))
+            // What preflight will say, which knows the target's storages too: what moves on from one to another takes longer.
+            let misfit = window.misfit(now, predicted_seconds(request.disk_total().0, 0, path))?;
+            Some(format!("the path {from} → {to} is open {window}: {misfit}"))
         })
     }
 

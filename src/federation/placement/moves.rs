@@ -141,14 +141,14 @@ pub fn due(federation: &Federation, inventory: &Inventory, pool: &PoolName) -> V
 
 /// Answers for everybody that [`due`] named, each with its completed request or the reason why nobody will move it.
 ///
-/// `closed` tells when a path is not open now, in words. At most the pool's `max_moves_per_apply` move; the others wait, and
+/// `closed` tells when a path is not open for a machine's move now, in words. At most the pool's `max_moves_per_apply` move; the others wait, and
 /// are told for what.
 pub fn settle(
     federation: &Federation,
     inventory: &Inventory,
     pool: &PoolName,
     dues: Vec<(Due, Result<Request, String>)>,
-    closed: impl Fn(&ClusterName, &ClusterName) -> Option<String>,
+    closed: impl Fn(&Request, &ClusterName, &ClusterName) -> Option<String>,
 ) -> Vec<Settled> {
     let undeclared = Pool::default();
     let facts = federation.pools.get(pool).unwrap_or(&undeclared);
@@ -164,11 +164,11 @@ pub fn settle(
             (Ok(_), Some(Err(refusal))) => {
                 Verdict::Stays(format!("no cluster can take it; what would help: {}", refusal.smallest_relaxation))
             }
-            (Ok(_), Some(Ok(decision))) => {
+            (Ok(request), Some(Ok(decision))) => {
                 let proposal = proposal(&due, decision);
                 if !due.automatic {
                     Verdict::Advice(proposal)
-                } else if let Some(why) = closed(&proposal.from, &proposal.to) {
+                } else if let Some(why) = closed(&request, &proposal.from, &proposal.to) {
                     Verdict::Wait(proposal, why)
                 } else if u32::try_from(ahead.len()).is_ok_and(|moving| moving < most) {
                     ahead.push(due.request.name.to_string());

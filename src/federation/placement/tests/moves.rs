@@ -28,7 +28,7 @@ fn drain(federation: &mut Federation, name: &str) {
 fn solve(federation: &Federation, inventory: &Inventory) -> Vec<Settled> {
     let dues = due(federation, inventory, &pool_name());
     let dues = dues.into_iter().map(|due| (due.clone(), Ok(due.request))).collect();
-    settle(federation, inventory, &pool_name(), dues, |_, _| None)
+    settle(federation, inventory, &pool_name(), dues, |_, _, _| None)
 }
 
 /// "web-1: ams → rtm", "web-2 waits", …
@@ -77,7 +77,8 @@ fn a_closed_window_lets_those_go_whose_path_is_open() {
     federation.pools.get_mut("prod").unwrap().max_moves_per_apply = Some(1);
     let dues = due(&federation, &inventory, &pool_name());
     let dues = dues.into_iter().map(|due| (due.clone(), Ok(due.request))).collect();
-    let closed = |from: &ClusterName, _: &ClusterName| (from.as_str() == "ams").then(|| "closed".to_owned());
+    let closed =
+        |_: &Request, from: &ClusterName, _: &ClusterName| (from.as_str() == "ams").then(|| "closed".to_owned());
     let all = said(&settle(&federation, &inventory, &pool_name(), dues, closed));
     assert_eq!(all, ["a waits: closed", "b waits: closed", "c: fra → rtm"]);
 }

@@ -145,6 +145,11 @@ async fn a_closed_window_proposes_nothing_and_only_read_looks_at_the_clock() {
     let open = core(&world, "windowed.yaml", &windowed).await;
     let (states, _) = read(&open, &machines).await;
     assert!(proposes(&states[0]));
+    // Still open, and not for as long as the move takes.
+    world.sim.advance(Duration::from_secs(2 * 3600 - 5 * 60));
+    let late = core(&world, "windowed.yaml", &windowed).await;
+    let (waits, said) = read(&late, &machines).await;
+    assert!(!proposes(&waits[0]) && says(&said, "is predicted to end at"), "{said:?}");
     world.sim.advance(Duration::from_secs(12 * 3600));
     assert_eq!(
         planned(&core(&world, "windowed.yaml", &windowed).await, &machines[0].0, &states[0]).await,
