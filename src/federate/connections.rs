@@ -15,7 +15,6 @@ struct Entry {
     ca_file: Option<String>,
     insecure: Option<bool>,
     connect_timeout: Option<String>,
-    lost: Option<bool>,
 }
 
 /// Reads a connections file, YAML or JSON. The map may stand under a key `clusters`, as in a variables file.
@@ -70,7 +69,6 @@ impl Entry {
             ca_file: self.ca_file,
             insecure: self.insecure,
             connect_timeout: self.connect_timeout,
-            lost: self.lost,
         }
     }
 }

@@ -83,7 +83,6 @@ pub(crate) fn connect(common: &Common, path: String, loaded: Loaded) -> Result<S
         }
     }
     let fleet = Fleet::new(read.usable, federation, Settings::default())
-        .map(|fleet| fleet.with_lost(read.lost))
         .map_err(|failures| Wrong::problem(failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     Ok(Source { path, loaded, fleet, unusable, warnings })
 }

@@ -30,8 +30,6 @@ pub struct Written {
     pub insecure: Option<bool>,
     /// Time to reach one endpoint.
     pub connect_timeout: Option<String>,
-    /// Whether the operator declares the cluster lost.
-    pub lost: Option<bool>,
 }
 
 /// Where files and environment variables come from, so that reading is a function of its arguments.
@@ -85,8 +83,6 @@ pub struct Connections {
     pub usable: Vec<ClusterConnection>,
     /// What is wrong with the others, and warnings.
     pub mistakes: Vec<Mistake>,
-    /// Those of the usable ones that are declared lost.
-    pub lost: BTreeSet<ClusterName>,
 }
 
 impl Connections {
@@ -115,8 +111,6 @@ impl Connections {
             let known = |mistake: &Mistake| bad.contains(&mistake.cluster);
             read.mistakes.extend(reader.mistakes.into_iter().filter(|mistake| !known(mistake) || mistake.warning));
             if let Some(connection) = connection.filter(|_| !failed && !bad.contains(name)) {
-                let lost = written.get(name).is_some_and(|written| written.lost == Some(true));
-                read.lost.extend(ClusterName::new(name).ok().filter(|_| lost));
                 read.usable.push(connection);
             }
         }

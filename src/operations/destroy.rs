@@ -66,6 +66,17 @@ impl Fleet {
                 .state("nothing was touched")
                 .next("set protection = false and apply, then destroy"));
         }
+        if let Some(copy) = guest.old_copy.clone() {
+            // It goes with the machine, as a retired copy.
+            guest = self.fence_old_copy(spec, guest, &copy, &what, deadline).await?.guest;
+        }
+        if let Some(copy) = self.unseen_old_copy(&guest).await {
+            warnings.push(
+                Failure::new(format!("The old copy of virtual machine {} may come back", record.name))
+                    .at(format!("{copy}: its cluster was lost, and doesn't answer"))
+                    .next("remove it there, if that cluster ever answers again: nothing knows of it any more"),
+            );
+        }
         let managed = self.is_managed(&site, &guest, &what).await?;
         warnings.extend(self.remove_leftovers(&site, &guest, deadline, &what).await);
         self.remove(&site, &guest, managed, deadline, &what).await?;

@@ -141,12 +141,21 @@ impl Fleet {
         Fleet { lost, ..self }
     }
 
-    /// Whether a cluster is declared lost and does not answer. One that answers is not lost, whatever is declared: what runs there
-    /// must not run twice.
+    /// Whether a cluster is declared lost and does not answer, as far as this process has asked. One that answers is not lost,
+    /// whatever is declared: what runs there must not run twice. Nor is one whose certificate is refused: somebody answers there.
     pub async fn is_lost(&self, name: &ClusterName) -> bool {
         self.lost.contains(name)
             && match self.site(name.as_str()) {
-                Some(site) => site.dark().await.is_some(),
+                Some(site) => site.glance().await.is_err_and(|error| is_silence(&error)),
+                None => false,
+            }
+    }
+
+    /// The same, asked anew: what this process found may be hours old.
+    pub(crate) async fn still_lost(&self, name: &ClusterName) -> bool {
+        self.lost.contains(name)
+            && match self.site(name.as_str()) {
+                Some(site) => site.client.version().await.is_err_and(|error| is_silence(&error)),
                 None => false,
             }
     }
@@ -293,4 +302,9 @@ impl Fleet {
         // The sender lives in `self`, so waiting can't fail.
         let _ = stop.wait_for(|stop| *stop).await;
     }
+}
+
+/// Whether nobody answered, as far as can be told.
+fn is_silence(error: &proxmox::Error) -> bool {
+    error.is_unreachable() && error.tls_failure().is_none()
 }

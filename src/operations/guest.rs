@@ -56,6 +56,27 @@ pub struct RetiredCopy {
 }
 
 impl Guest {
+    /// A machine of which nothing is there but its configuration in a backup.
+    pub(crate) fn archived(place: Place, config: VmConfig) -> Guest {
+        let split = notes::split(config.description().unwrap_or_default());
+        Guest {
+            place,
+            uuid: config.uuid().unwrap_or_default(),
+            config,
+            waiting: Vec::new(),
+            running: false,
+            pool: None,
+            pool_is_known: false,
+            description: split.text,
+            mark: split.mark,
+            mark_found: split.found,
+            operation: None,
+            retired_copies: Vec::new(),
+            expired: None,
+            old_copy: None,
+        }
+    }
+
     /// Whether it starts with its node.
     pub fn on_boot(&self) -> bool {
         self.config.onboot()

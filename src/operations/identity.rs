@@ -133,6 +133,8 @@ impl Fleet {
         }
         match self.search(record).await {
             Found::Gone => Found::Lost(None),
+            // Fenced copies of earlier moves are older than any backup.
+            Found::Unsure(_) if self.only_copies_are_left(record).await => Found::Lost(None),
             found => found,
         }
     }
@@ -155,8 +157,8 @@ impl Fleet {
         for site in self.sites() {
             let overview = match site.glance().await {
                 Ok(overview) => overview,
-                // Whatever is on a lost cluster is given up for lost.
-                Err(_) if self.is_lost(&site.name).await => continue,
+                // It was there, and is given up for lost; what else is there is not known to be gone.
+                Err(_) if site.name == record.cluster && self.is_lost(&site.name).await => continue,
                 Err(error) => {
                     unseen.push(format!("{}: {error}", site.name));
                     continue;

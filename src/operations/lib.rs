@@ -57,7 +57,7 @@ pub use identity::Found;
 pub use journal::{Holder, Journal, Kind, Place, Undo};
 pub use notes::{Copy, Kept, Mark, MarkFound, Origin, Retired};
 pub use process::Process;
-pub use recover::{Backup, Recovery};
+pub use recover::{Backup, Backups, Recovery};
 pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
 pub use site::{Overview, Site};
 pub use spec::{

@@ -32,9 +32,9 @@ pub struct Mark {
     /// Archives of this machine's moves that are kept for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archives: Vec<Kept>,
-    /// Where it was when that cluster was lost. What stands there, once the cluster answers again, is an old copy that nothing fenced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost: Option<Origin>,
+    /// Where it was when clusters were lost. What stands there, once a cluster answers again, is an old copy that nothing fenced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Origin>,
 }
 
 /// A guest that another one has taken the place of.

@@ -33,9 +33,10 @@ pub(crate) struct Private {
     /// A move that its pool's rules ask for, found by Read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proposal: Option<Proposal>,
-    /// Its cluster is declared lost and does not answer, found by Read: what is planned elsewhere is a recovery, and no move.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) lost: bool,
+    /// Its cluster is declared lost and does not answer, found by Read: what is planned elsewhere is a recovery, and no move. By cluster
+    /// the backup that it would be recovered from there: another one is never restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lost: Option<BTreeMap<String, String>>,
     /// The decision of this plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<Pinned>,
@@ -54,6 +55,11 @@ impl Private {
         }
         // Plain fields always have a JSON form.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Without what was found of a recovery: its cluster is not lost any more, or not declared so.
+    pub(crate) fn not_lost(self) -> Private {
+        if self.lost.is_none() { self } else { Private { lost: None, proposal: None, ..self } }
     }
 
     /// What stays when the plan was carried out.
@@ -143,7 +149,7 @@ mod tests {
             in_force: BTreeMap::from([("memory".into(), "2GiB".into())]),
             restart_due: vec!["memory".into()],
             proposal: Some(Proposal { pool: "p".into(), from: "a".into(), to: "b".into(), placement: "why".into() }),
-            lost: true,
+            lost: Some(BTreeMap::from([("b".into(), "nfs:backup/x".into())])),
             pinned: Some(Pinned { key: "k".into(), cluster: "a".into(), placement: "why".into() }),
         };
         assert_eq!(Private::read(&full.write()), full);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use federation::PoolName;
 use federation::placement::{Ledger, Verdict, admissible, left_behind};
-use operations::{Failure, Guest, Journal, Record, Recovery, moves};
+use operations::{Backups, Failure, Guest, Journal, Record, Recovery, moves};
 use protocol::{Diagnostics, Value};
 use serde::{Deserialize, Serialize};
 
@@ -94,13 +94,14 @@ pub(crate) async fn recovery(
     ready: &Ready,
     record: &Record,
     open: Option<&Journal>,
+    backups: &Backups,
     state: &Value,
     diags: &mut Diagnostics,
 ) -> Option<Proposal> {
     let pool = record.pool.as_ref()?;
     let found = match open {
         Some(journal) => ready.fleet.goes_on(record, journal),
-        None => recoverable(ready, record, state).await?,
+        None => recoverable(ready, record, backups, state).await?,
     };
     match found {
         Ok(recovery) => Some(Proposal {
@@ -116,14 +117,19 @@ pub(crate) async fn recovery(
     }
 }
 
-async fn recoverable(ready: &Ready, record: &Record, state: &Value) -> Option<Result<Recovery, Failure>> {
+async fn recoverable(
+    ready: &Ready,
+    record: &Record,
+    backups: &Backups,
+    state: &Value,
+) -> Option<Result<Recovery, Failure>> {
     let request = model::request(state, None, None).ok()?;
     let rules = ready.rules().await;
     let inventory = match &ready.snapshot {
         Some(snapshot) => snapshot.inventory.clone(),
         None => ready.fleet.inventory().await,
     };
-    Some(ready.fleet.recovery(&rules.federation, &inventory, record, &request, &ready.ledger).await)
+    Some(ready.fleet.recovery(&rules.federation, &inventory, record, &request, &ready.ledger, backups).await)
 }
 
 fn made(pool: &PoolName, to: &federation::placement::Proposal) -> Proposal {

@@ -138,6 +138,9 @@ fn base_url(text: &str) -> std::result::Result<String, String> {
     let bare = bare.strip_suffix("/api2/json").unwrap_or(bare).trim_end_matches('/');
     let schemeless = !text.contains("://");
     let full = if schemeless { format!("https://{bare}") } else { bare.to_owned() };
+    if !full.is_ascii() {
+        return Err("an endpoint has letters outside of ASCII: write such a name as DNS has it (xn--…)".into());
+    }
     // The text is not repeated here: somebody may have put a password into the URL.
     let mut url = reqwest::Url::parse(&full).map_err(|e| format!("an endpoint is not a URL: {e}"))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -185,6 +188,8 @@ mod tests {
         }
         let error = base_url("https://root:hunter2@pve1:8006").unwrap_err();
         assert!(!error.contains("hunter2"));
+        assert!(base_url("https://pve.münchen.example:8006").unwrap_err().contains("xn--"));
+        assert!(base_url("https://pve.xn--mnchen-3ya.example:8006").is_ok());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Owns finding the backups of a machine whose cluster is lost, as the other clusters see them.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use federation::ClusterName;
 use proxmox::VmConfig;
 
+use super::Backups;
 use crate::fleet::Fleet;
 use crate::guest::Record;
+use crate::notes;
 use crate::site::{Overview, Site};
 
 /// A backup of a machine, as one cluster sees it.
@@ -36,19 +37,32 @@ struct Shelf {
 }
 
 impl Fleet {
-    /// The newest backup of a recorded machine that each cluster sees, but for the one it was on. A cluster that can't be asked sees
-    /// none; the second map says why.
-    pub async fn backups(&self, record: &Record) -> (BTreeMap<ClusterName, Backup>, BTreeMap<ClusterName, String>) {
-        let (mut seen, mut unseen) = (BTreeMap::new(), BTreeMap::new());
+    /// The newest backup of a recorded machine that each cluster sees, but for the one it was on, and what could not be asked.
+    pub async fn backups(&self, record: &Record) -> Backups {
+        let mut backups = Backups::default();
         for site in self.sites().filter(|site| site.name != record.cluster) {
             match site.newest_backup(record).await {
-                Ok(Some(backup)) => drop(seen.insert(site.name.clone(), backup)),
-                Ok(None) => {}
-                Err(why) => drop(unseen.insert(site.name.clone(), why)),
+                Ok(seen) => {
+                    let away = seen.away.into_iter().map(|storage| format!("{}: storage {storage} is away", site.name));
+                    backups.doubts.extend(away);
+                    if let Some(newest) = seen.newest {
+                        backups.newest.insert(site.name.clone(), newest);
+                    }
+                }
+                Err(why) => backups.doubts.push(format!("{}: {why}", site.name)),
             }
         }
-        (seen, unseen)
+        backups
     }
+}
+
+/// What one cluster sees.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The newest backup.
+    pub(crate) newest: Option<Backup>,
+    /// Storages for backups that are not there just now.
+    pub(crate) away: Vec<String>,
 }
 
 impl Site {
@@ -57,22 +71,22 @@ impl Site {
     /// A VMID says little: clusters that share a storage share its VMIDs (`pve-behaviour.md` §15, 12). The configuration in the archive
     /// has the UUID.
     ///
+    /// Copies that were fenced are not the machine: a nightly job goes on with those, under a fresh date.
+    ///
     /// # Errors
     /// Why it can't be said, in words: the cluster doesn't answer, or the token may not see whose backups there are. A storage that it may
-    /// not list, or that is away, holds none.
-    pub(crate) async fn newest_backup(&self, record: &Record) -> Result<Option<Backup>, String> {
+    /// not list holds none.
+    pub(crate) async fn newest_backup(&self, record: &Record) -> Result<Seen, String> {
         let overview = self.glance().await.map_err(|error| error.to_string())?;
         let mut listed = Vec::new();
-        for shelf in shelves(&overview) {
+        let (shelves, away) = shelves(&overview);
+        for shelf in shelves {
             let volumes =
                 self.client.storage_content(&shelf.node, &shelf.storage, Some("backup"), Some(record.vmid)).await;
             let volumes = match volumes {
                 Ok(volumes) => volumes,
-                Err(error) if error.is_unreachable() => return Err(error.to_string()),
-                Err(error) => {
-                    tracing::info!(cluster = %self.name, storage = %shelf.storage, %error, "backups can't be listed");
-                    continue;
-                }
+                Err(error) if error.is_permission_denied() => continue,
+                Err(error) => return Err(format!("storage {} can't be listed: {error}", shelf.storage)),
             };
             let made = |ctime: Option<u64>| i64::try_from(ctime.unwrap_or_default()).unwrap_or(i64::MAX);
             listed.extend(volumes.into_iter().map(|volume| {
@@ -92,31 +106,39 @@ impl Site {
                         record.vmid
                     ));
                 }
-                // Of a container, or gone since.
-                Err(_) => continue,
+                // Pruned since it was listed.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(format!("backup {volid} can't be looked into: {error}")),
             };
-            if config.uuid().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&record.uuid)) {
-                return Ok(Some(Backup { volid, node, at, config }));
+            let fenced =
+                config.template() || notes::split(config.description().unwrap_or_default()).mark.retired.is_some();
+            if !fenced && config.uuid().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&record.uuid)) {
+                return Ok(Seen { newest: Some(Backup { volid, node, at, config }), away });
             }
         }
-        Ok(None)
+        Ok(Seen { newest: None, away })
     }
 }
 
-/// Storages for backups, a shared one once.
-fn shelves(overview: &Overview) -> Vec<Shelf> {
+/// Storages for backups, a shared one once; and those that are not there just now.
+fn shelves(overview: &Overview) -> (Vec<Shelf>, Vec<String>) {
     let online: BTreeSet<&str> = overview.online_nodes().collect();
     let mut once = BTreeSet::new();
-    let mut shelves = Vec::new();
+    let (mut shelves, mut away) = (Vec::new(), BTreeSet::new());
     for entry in overview.resources.iter().filter(|entry| entry.kind == "storage") {
         let (Some(storage), Some(node)) = (&entry.storage, &entry.node) else { continue };
         let holds = entry.content.iter().any(|content| content == "backup");
         let there = entry.status.as_deref() == Some("available") && online.contains(node.as_str());
+        if holds && !there {
+            away.insert(storage.clone());
+        }
         if holds && there && (!entry.shared || once.insert(storage)) {
             shelves.push(Shelf { storage: storage.clone(), node: node.clone(), shared: entry.shared });
         }
     }
-    shelves
+    let reached = |storage: &String| shelves.iter().any(|shelf: &Shelf| shelf.shared && shelf.storage == *storage);
+    let away = away.into_iter().filter(|storage| !reached(storage)).collect();
+    (shelves, away)
 }
 
 #[cfg(test)]
@@ -157,8 +179,9 @@ mod tests {
         ];
         let overview =
             Overview { resources, pools: Vec::new(), records: BTreeMap::new(), enrolment: Sight::Absent, now: 0 };
-        let found: Vec<(String, String)> =
-            shelves(&overview).into_iter().map(|shelf| (shelf.storage, shelf.node)).collect();
+        let (found, away) = shelves(&overview);
+        assert_eq!(away, ["away", "local"], "n3's own storage is not reached either");
+        let found: Vec<(String, String)> = found.into_iter().map(|shelf| (shelf.storage, shelf.node)).collect();
         let expected = [("nfs", "n1"), ("local", "n1"), ("local", "n2")];
         assert_eq!(found, expected.map(|(storage, node)| (storage.to_owned(), node.to_owned())));
     }

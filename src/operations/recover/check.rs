@@ -6,8 +6,11 @@ use federation::model::MigrationPath;
 use federation::{Bytes, Span};
 
 use super::Backup;
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::guest::{Guest, Record};
 use crate::journal::Place;
-use crate::relocate::{self, Finding};
+use crate::relocate::{self, Finding, Preflight};
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
@@ -15,6 +18,8 @@ use crate::spec::{Resolved, VmSpec};
 pub(super) struct Check {
     bytes: u64,
     spread: Option<Spread>,
+    /// What is otherwise there.
+    pub(super) warnings: Vec<Failure>,
 }
 
 impl Check {
@@ -40,8 +45,10 @@ impl Check {
     /// # Errors
     /// Everything that stands in the way, at once.
     pub(super) async fn of(
+        fleet: &Fleet,
         site: &Arc<Site>,
         spec: &VmSpec,
+        record: &Record,
         backup: &Backup,
         to: &Place,
         resolved: &Resolved,
@@ -53,8 +60,13 @@ impl Check {
         arrival.vmid(&mut findings).await;
         // That the archive can be read was seen.
         relocate::rights(site, arrival.needed(None, chosen.as_ref()), &mut findings).await;
+        let place = Place { cluster: record.cluster.clone(), node: record.node.clone(), vmid: record.vmid };
+        let guest = Guest::archived(place, backup.config.clone());
+        let mut warnings = Vec::new();
+        let preflight = Preflight { fleet, source: site, target: site, spec, guest: &guest, to, resolved };
+        preflight.of_backup(&backup.config, &mut findings, &mut warnings).await;
         if findings.is_empty() {
-            return Ok(Check { bytes: relocate::disk_bytes(&backup.config), spread: chosen });
+            return Ok(Check { bytes: relocate::disk_bytes(&backup.config), spread: chosen, warnings });
         }
         Err(findings)
     }

@@ -19,6 +19,25 @@ impl Fleet {
         None
     }
 
+    /// Whether all that the other clusters have of a machine are retired copies, and every one of them answered.
+    pub(crate) async fn only_copies_are_left(&self, record: &Record) -> bool {
+        for site in self.sites().filter(|site| site.name != record.cluster) {
+            let Ok(overview) = site.glance().await else { return false };
+            if !site.sees_all().await {
+                return false;
+            }
+            for candidate in overview.guests().filter(|guest| looks_like(guest, record)) {
+                let (Some(vmid), Some(node)) = (candidate.vmid, candidate.node.as_deref()) else { continue };
+                match site.ask(vmid, node, &record.uuid, record.running).await {
+                    Answer::Is(guest) if guest.is_retired() && guest.config.template() => {}
+                    Answer::Is(_) | Answer::Silent(_) => return false,
+                    Answer::IsNot => {}
+                }
+            }
+        }
+        true
+    }
+
     /// The machine where a recovery has brought it: state never heard of that, because the run was killed after its last call. Only
     /// asked while its old cluster is declared lost, for it takes a look at every cluster.
     pub(crate) async fn recovered(&self, record: &Record) -> Option<Found> {
@@ -41,6 +60,6 @@ impl Fleet {
 
 /// Whether a guest is what was recovered from where the record has it.
 fn is_from(guest: &Guest, record: &Record) -> bool {
-    let lost = guest.mark.lost.as_ref();
-    lost.is_some_and(|lost| (&lost.cluster, lost.vmid) == (&record.cluster, record.vmid)) && !guest.is_retired()
+    let mut lost = guest.mark.lost.iter();
+    lost.any(|lost| (&lost.cluster, lost.vmid) == (&record.cluster, record.vmid)) && !guest.is_retired()
 }

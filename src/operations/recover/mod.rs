@@ -45,6 +45,15 @@ pub struct Recovery {
     pub placement: String,
 }
 
+/// What the clusters see of the backups of a machine whose cluster is lost.
+#[derive(Debug, Default)]
+pub struct Backups {
+    /// The newest that each cluster sees.
+    pub newest: BTreeMap<ClusterName, Backup>,
+    /// What could not be asked, in words: a newer backup may be there.
+    pub doubts: Vec<String>,
+}
+
 impl Fleet {
     /// Where a machine of a lost cluster should be recovered; `request` without where it was. What is answered is noted in `ledger`,
     /// so that many machines of one cluster don't all go where there is room for one; it is not held while clusters are asked.
@@ -58,17 +67,18 @@ impl Fleet {
         record: &Record,
         request: &Request,
         ledger: &Mutex<Ledger>,
+        backups: &Backups,
     ) -> Result<Recovery, Failure> {
         let what = format!("Virtual machine {} can't be recovered", record.name);
-        let (backups, unseen) = self.backups(record).await;
         let pool = request.pool.as_ref().and_then(|pool| federation.pools.get(pool));
         let times: BTreeMap<ClusterName, i64> = backups
+            .newest
             .iter()
             .filter(|(cluster, _)| pool.is_some_and(|pool| pool.clusters.contains(*cluster)))
             .map(|(cluster, backup)| (cluster.clone(), backup.at))
             .collect();
         if times.is_empty() {
-            return Err(no_backup(&what, record, &backups, &unseen));
+            return Err(no_backup(&what, record, backups));
         }
         let mut ledger = ledger.lock().await;
         ledger.forget(request.pool.as_ref(), &request.name);
@@ -111,15 +121,12 @@ impl Fleet {
         let what = format!("A recovery of virtual machine {} on {target} would be refused", spec.name);
         let site = self.need(target.as_str(), &what)?.clone();
         let begun = self.prepare(&site, spec, record, &what).await?;
-        Ok(Preview {
-            bytes: begun.check.bytes(),
-            downtime: begun.check.takes(),
-            backup: Some(rfc3339(begun.backup.at)),
-            warnings: Vec::new(),
-        })
+        let (bytes, downtime) = (begun.check.bytes(), begun.check.takes());
+        Ok(Preview { bytes, downtime, backup: Some(rfc3339(begun.backup.at)), warnings: begun.check.warnings })
     }
 
-    /// Recovers a machine of a lost cluster on `target`: finishes a recovery of its own that is under way, or begins one.
+    /// Recovers a machine of a lost cluster on `target`: finishes a recovery of its own that is under way, or begins one. `planned`: the
+    /// volume id there of the backup that the plan saw; another one is never restored in its place.
     ///
     /// # Errors
     /// A cluster that answers again; what refuses it before anything is touched; a living holder; or what failed, and what is left to
@@ -130,11 +137,12 @@ impl Fleet {
         request: &Request,
         record: &Record,
         target: &ClusterName,
+        planned: Option<&str>,
         timeout: Option<Span>,
     ) -> Result<Outcome, Failure> {
         let what = format!("Unable to recover virtual machine {} on {target}", spec.name);
         let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().update));
-        if !self.is_lost(&record.cluster).await {
+        if !self.still_lost(&record.cluster).await || !self.is_lost(&record.cluster).await {
             return Err(Failure::stale(
                 what,
                 format!("cluster {} answers again, or is not declared lost any more", record.cluster),
@@ -150,15 +158,17 @@ impl Fleet {
             Found::Unsure(why) => return Err(Failure::stale(what, why)),
             _ => return Err(Failure::stale(what, "another run has recovered it meanwhile")),
         }
-        self.begin_recovery(spec, request, record, target, &what, deadline).await
+        self.begin_recovery(spec, request, record, target, planned, &what, deadline).await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one recovery, seen whole")]
     async fn begin_recovery(
         &self,
         spec: &VmSpec,
         request: &Request,
         record: &Record,
         target: &ClusterName,
+        planned: Option<&str>,
         what: &str,
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
@@ -169,6 +179,12 @@ impl Fleet {
             Failure::stale(what, format!("cluster {target} can't take it any more: {}", reasons.join("; ")))
         })?;
         let begun = self.prepare(&site, spec, record, what).await?;
+        if planned != Some(begun.backup.volid.as_str()) {
+            let planned = planned.unwrap_or("none");
+            let newest = &begun.backup.volid;
+            let why = format!("cluster {target}: the newest backup is {newest} now, and the plan had {planned}");
+            return Err(Failure::stale(what, why));
+        }
         if let Some(pool) = &spec.pool {
             self.ensure_pool(&site, pool.as_str(), what).await?;
         }
@@ -227,11 +243,14 @@ impl Fleet {
         let wanted = wish.is_some_and(|wish| *wish == journal.to.cluster);
         let forward = federation::migration::resume_recovery(journal.step, journal.taking_back, wanted)
             == federation::migration::Way::Forward;
-        let (mut resolved, mut config) = (Resolved::default(), VmConfig::default());
+        let archived = if forward { self.archived(&site, &journal, what).await? } else { None };
+        // Where the backup is gone, what was restored of it can't be compared any more: it is begun anew.
+        let forward = forward && (archived.is_some() || journal.is_past_live());
+        let config = archived.unwrap_or_default();
+        let mut resolved = Resolved::default();
         if forward {
             let facts = site.take_facts(self.settings().fact_age.into()).await;
             resolved = self.resolve(spec, &site.name, &facts, what)?;
-            config = self.archived(&site, &journal, what).await?;
         }
         let mut moving = Move::recovering(self, site, spec, resolved, journal, config, what.to_owned(), deadline);
         if !forward {
@@ -270,14 +289,14 @@ impl Fleet {
         Ok(Outcome { guest, warnings: Vec::new() })
     }
 
-    /// The machine's configuration in the archive that a journal names. Once it is live nothing depends on that any more.
-    async fn archived(&self, site: &Arc<Site>, journal: &Journal, what: &str) -> Result<VmConfig, Failure> {
+    /// The machine's configuration in the archive that a journal names; `None` where that is not there any more.
+    async fn archived(&self, site: &Arc<Site>, journal: &Journal, what: &str) -> Result<Option<VmConfig>, Failure> {
         let volid = journal.archive.clone().unwrap_or_default();
         match site.client.extract_config(&journal.to.node, &volid).await {
-            Ok(config) => Ok(config),
-            Err(_) if journal.is_past_live() => Ok(VmConfig::default()),
+            Ok(config) => Ok(Some(config)),
+            Err(error) if error.is_not_found() || journal.is_past_live() => Ok(None),
             Err(error) => Err(Failure::new(what)
-                .at(format!("{}: backup {volid} can't be read any more", journal.to))
+                .at(format!("{}: backup {volid} can't be read", journal.to))
                 .said(error)
                 .state(journal.in_words())
                 .next("bring its storage back, and apply again")),
@@ -292,7 +311,7 @@ impl Fleet {
                 .state("nothing was touched")
                 .next("mend that, and apply again")
         })?;
-        let Some(backup) = found else {
+        let Some(backup) = found.newest else {
             return Err(Failure::stale(what, format!("cluster {} sees no backup of it", site.name)));
         };
         let facts = self.recent_inventory().await.clusters.get(&site.name).cloned().unwrap_or_default();
@@ -310,7 +329,7 @@ impl Fleet {
             None => self.vmid_on(site, spec, record.vmid, what).await?,
         };
         let to = Place { cluster: site.name.clone(), node, vmid };
-        let check = Check::of(site, spec, &backup, &to, &resolved)
+        let check = Check::of(self, site, spec, record, &backup, &to, &resolved)
             .await
             .map_err(|found| crate::relocate::refusal(what, &found))?;
         Ok(Begun { backup, resolved, to, check })
@@ -325,29 +344,23 @@ struct Begun {
     check: Check,
 }
 
-fn no_backup(
-    what: &str,
-    record: &Record,
-    elsewhere: &BTreeMap<ClusterName, Backup>,
-    unseen: &BTreeMap<ClusterName, String>,
-) -> Failure {
-    let unseen: Vec<String> = unseen.iter().map(|(cluster, why)| format!("; {cluster}: {why}")).collect();
-    let elsewhere: Vec<String> = elsewhere
+fn no_backup(what: &str, record: &Record, backups: &Backups) -> Failure {
+    let elsewhere = backups
+        .newest
         .iter()
-        .map(|(cluster, backup)| format!("; {cluster}, which is not of its pool, sees one of {}", rfc3339(backup.at)))
-        .collect();
+        .map(|(cluster, backup)| format!("; {cluster}, which is not of its pool, sees one of {}", rfc3339(backup.at)));
+    let doubts = backups.doubts.iter().map(|doubt| format!("; {doubt}"));
     Failure::new(what)
         .at(format!(
-            "no cluster of its pool sees a backup of VMID {} with its UUID ({}){}{}",
+            "no cluster of its pool sees a backup of VMID {} with its UUID ({}){}",
             record.vmid,
             record.uuid,
-            elsewhere.concat(),
-            unseen.concat()
+            elsewhere.chain(doubts).collect::<String>()
         ))
         .state("it stays in state as it was")
         .next(
             "bring a storage with its backups to one of them, and give the token Datastore.Allocate on the storage and VM.Backup on /vms; \
-             or take `lost` away and wait for the cluster",
+             or wait for the cluster",
         )
 }
 

@@ -15,15 +15,35 @@ use crate::site::Site;
 use crate::spec::VmSpec;
 
 impl Fleet {
-    /// Where the old copy of a recovered machine is, once its cluster answers again.
+    /// Where an old copy of a recovered machine is, once its cluster answers again.
     pub(crate) async fn old_copy_of(&self, guest: &Guest) -> Option<Place> {
-        let lost = guest.mark.lost.as_ref()?;
-        let site = self.site(lost.cluster.as_str()).filter(|site| site.name != guest.place.cluster)?;
-        let overview = site.glance().await.ok()?;
-        let node = overview.guest(lost.vmid)?.node.clone()?;
-        let config = site.client.vm_config(&node, lost.vmid, true).await.ok()?;
-        let same = config.uuid().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&guest.uuid));
-        same.then(|| Place { cluster: lost.cluster.clone(), node, vmid: lost.vmid })
+        for lost in &guest.mark.lost {
+            if (&lost.cluster, lost.vmid) == (&guest.place.cluster, guest.place.vmid) {
+                continue;
+            }
+            let Some(site) = self.site(lost.cluster.as_str()) else { continue };
+            let Ok(overview) = site.glance().await else { continue };
+            let Some(node) = overview.guest(lost.vmid).and_then(|guest| guest.node.clone()) else { continue };
+            let Ok(config) = site.client.vm_config(&node, lost.vmid, true).await else { continue };
+            if config.uuid().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&guest.uuid)) {
+                return Some(Place { cluster: lost.cluster.clone(), node, vmid: lost.vmid });
+            }
+        }
+        None
+    }
+
+    /// The cluster of an old copy that can't be looked at now: it may run again one day.
+    pub(crate) async fn unseen_old_copy(&self, guest: &Guest) -> Option<String> {
+        for lost in &guest.mark.lost {
+            let dark = match self.site(lost.cluster.as_str()) {
+                Some(site) => site.glance().await.is_err(),
+                None => true,
+            };
+            if dark {
+                return Some(format!("{}/{}", lost.cluster, lost.vmid));
+            }
+        }
+        None
     }
 
     /// Fences the old copy: stopped, started by nobody, kept as a retired copy. It may hold what the machine wrote after its backup.
@@ -47,7 +67,7 @@ impl Fleet {
         fence.stop(spec.migration.shutdown_timeout.into(), deadline).await?;
         fence.close(&guest, until).await?;
         let mut guest = here.guest_now(&guest.place.node, guest.place.vmid).await.map_err(|error| fence.at(error))?;
-        guest.mark.lost = None;
+        guest.mark.lost.retain(|lost| (&lost.cluster, lost.vmid) != (&at.cluster, at.vmid));
         guest.mark.list_copy(Copy { cluster: at.cluster.clone(), vmid: at.vmid, until, returned: false });
         self.write_notes(&here, &guest, None, what).await?;
         let warning = Failure::new(format!("The old copy of virtual machine {} is fenced", spec.name))

@@ -26,7 +26,8 @@ impl Move<'_> {
         let now = self.target.now();
         if self.is_recovery() {
             // The backup is not ours, and nothing fenced what is left there.
-            mark.lost = Some(origin);
+            mark.lost.retain(|known| *known != origin);
+            mark.lost.push(origin);
             return self.committed(&to, &split.text, &mark, config.digest()).await;
         }
         if let Some(until) = self.keep_source(now) {

@@ -49,7 +49,7 @@ pub(crate) use archive::remove as remove_archive;
 pub(crate) use ending::{remove_fenced, until};
 pub use plan::{Checked, Mapping, MigrationPlan};
 pub use preflight::Finding;
-use preflight::Preflight;
+pub(crate) use preflight::Preflight;
 pub(crate) use preflight::{Arrival, disk_bytes, predicted_seconds, refusal, rights};
 pub(crate) use turn::kept_for;
 
@@ -133,6 +133,11 @@ impl Fleet {
             let outcome = self.settle(spec, journal, Some(target), Some(target), &what, deadline).await?;
             warnings = outcome.warnings;
             guest = outcome.guest;
+        }
+        if let Some(copy) = guest.old_copy.clone() {
+            let mut fenced = self.fence_old_copy(spec, guest, &copy, &what, deadline).await?;
+            warnings.append(&mut fenced.warnings);
+            guest = fenced.guest;
         }
         if guest.place.cluster == *target {
             return Ok(Outcome { guest, warnings });

@@ -52,6 +52,15 @@ impl<'a> Move<'a> {
         self.journal.kind == Kind::Recovery
     }
 
+    /// Asks the lost cluster once more, right before the machine is started elsewhere: restoring may have taken hours.
+    pub(super) async fn source_is_lost(&self) -> Result<(), Failure> {
+        let lost = self.from().cluster;
+        match self.fleet.still_lost(&lost).await {
+            true => Ok(()),
+            false => Err(Failure::stale(&self.what, format!("cluster {lost} answers again"))),
+        }
+    }
+
     /// Waits for what an earlier run started on the target and left running.
     pub(crate) async fn end_of_target_tasks(&self) -> Result<(), Failure> {
         self.tasks_end(&self.target, &self.journal.to).await
@@ -78,8 +87,11 @@ impl<'a> Move<'a> {
         match back {
             Ok(()) => {
                 let left: Vec<String> = self.warnings.drain(..).map(|left| left.to_string()).collect();
-                let left = if left.is_empty() { String::new() } else { format!(". {}", left.join("; ")) };
-                failure.state(format!("nothing of the recovery is left; the backup is as it was{left}"))
+                failure.state(if left.is_empty() {
+                    "nothing of the recovery is left; the backup is as it was".to_owned()
+                } else {
+                    format!("the recovery was taken back; the backup is as it was. {}", left.join("; "))
+                })
             }
             Err(undo) => failure
                 .state(format!("it could not be taken back yet: {} ({})", undo.detail(), self.journal.in_words()))

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use proxmox::{Params, TaskFilter, Upid, VmConfig};
 
-use super::preflight::{Mac, mac_there, made_up};
+use super::preflight::{Mac, holds_a_medium, mac_there, made_up};
 use super::{Move, archive, verify};
 use crate::failure::Failure;
 use crate::journal::Place;
@@ -86,7 +86,11 @@ impl Move<'_> {
         let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
         let file = self.archive_on_target()?;
         let file = file.rsplit('/').next().unwrap_or_default();
-        let other = log.iter().any(|line| line.starts_with("restore ") && !line.contains(file));
+        // Each image of a backup server has a line of its own, which names no archive (`pve-behaviour.md` §7).
+        let names_one = |line: &&String| {
+            line.starts_with("restore vma archive") || line.starts_with("restore proxmox backup image")
+        };
+        let other = log.iter().filter(names_one).any(|line| !line.contains(file));
         Ok((!other).then_some(upid))
     }
 
@@ -125,6 +129,13 @@ impl Move<'_> {
                 nic.set_mac(Some(mac));
             }
             params = params.set(&slot, nic.properties());
+        }
+        if self.is_recovery() {
+            // Nobody can eject what is in there any more, and without it the machine would not start.
+            let disks = source.disks().unwrap_or_default();
+            for slot in disks.iter().filter(|(_, disk)| holds_a_medium(disk)).map(|(slot, _)| slot) {
+                params = params.set(slot, "none,media=cdrom");
+            }
         }
         // The guest takes them when it starts there; later it would have to be restarted for them.
         for (key, value) in self.addresses() {
@@ -174,7 +185,9 @@ impl Move<'_> {
     pub(super) async fn verify(&mut self) -> Result<(), Failure> {
         let to = self.journal.to.clone();
         let source = self.source_config(true).await?;
-        if !self.is_recovery() {
+        if self.is_recovery() {
+            self.source_is_lost().await?;
+        } else {
             self.source_is_fenced(&source).await?;
         }
         let target = self.target.client.vm_config(&to.node, to.vmid, true).await;

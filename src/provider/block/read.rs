@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use federation::config::Loaded;
+use federation::config::{FileConnection, Loaded};
 use federation::{ClusterName, Federation, Span};
 use operations::connections::{Connections, Mistake, Outside, Written, check};
 use operations::{ClusterConnection, SecretString};
@@ -53,13 +53,13 @@ pub(crate) fn read(config: &Value, outside: &dyn Outside, diags: &mut Diagnostic
         Some(path) => open(path, outside, diags).map(|loaded| (loaded.federation, loaded.connections))?,
         None => Default::default(),
     };
-    let Connections { usable: connections, mistakes, lost } = Connections::read(&written(config), &in_file, outside);
-    mistakes.iter().for_each(|mistake| report(mistake, diags));
+    let connections = connections(config, &in_file, outside, diags);
     let (lease, concurrency) = settings(config, diags);
     if diags.has_errors() {
         return None;
     }
     let mut federation = federation;
+    let lost = lost(config, &connections, diags)?;
     for connection in &connections {
         if let Ok(name) = ClusterName::new(&connection.name) {
             federation.clusters.entry(name).or_default();
@@ -137,6 +137,37 @@ fn load(path: &str, bytes: Vec<u8>, diags: &mut Diagnostics) -> Option<Loaded> {
     }
 }
 
+fn connections(
+    config: &Value,
+    in_file: &BTreeMap<ClusterName, FileConnection>,
+    outside: &dyn Outside,
+    diags: &mut Diagnostics,
+) -> Vec<ClusterConnection> {
+    let read = Connections::read(&written(config), in_file, outside);
+    read.mistakes.iter().for_each(|mistake| report(mistake, diags));
+    read.usable
+}
+
+/// The clusters that are declared lost. A name that is misspelt would leave a site unrecovered without a word.
+fn lost(config: &Value, connections: &[ClusterConnection], diags: &mut Diagnostics) -> Option<BTreeSet<ClusterName>> {
+    let mut lost = BTreeSet::new();
+    for name in config.attr("lost_clusters").as_list().into_iter().flatten().filter_map(Value::as_str) {
+        let connected = connections.iter().any(|connection| connection.name == name);
+        match ClusterName::new(name).ok().filter(|_| connected) {
+            Some(name) => drop(lost.insert(name)),
+            None => {
+                let known: Vec<&str> = connections.iter().map(|connection| connection.name.as_str()).collect();
+                let detail = format!(
+                    "{name} has no connection here, which is how one knows that it doesn't answer. Connections: {}.",
+                    known.join(", ")
+                );
+                diags.error_at(AttributePath::new("lost_clusters"), "No such cluster", detail);
+            }
+        }
+    }
+    (!diags.has_errors()).then_some(lost)
+}
+
 /// The entries of `clusters`, with what is known of them.
 fn written(config: &Value) -> BTreeMap<String, Written> {
     let entry = |block: &Value| Written {
@@ -150,7 +181,6 @@ fn written(config: &Value) -> BTreeMap<String, Written> {
         ca_file: text(block, "ca_file"),
         insecure: block.attr("insecure").as_bool(),
         connect_timeout: text(block, "connect_timeout"),
-        lost: block.attr("lost").as_bool(),
     };
     let clusters = config.attr("clusters").as_map().into_iter().flatten();
     clusters.map(|(name, block)| (name.clone(), entry(block))).collect()

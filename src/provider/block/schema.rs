@@ -23,10 +23,6 @@ pub(crate) fn schema() -> Schema {
             .optional()
             .describe("Believe any certificate (false). Anybody on the way can then read the credentials; warned about."),
         Attribute::string("connect_timeout").optional().describe("Time to reach one endpoint (`5s`)."),
-        Attribute::bool("lost").optional().describe(
-            "The site is gone for good, or for too long (false). While it doesn't answer, machines that state has there are planned \
-             on another cluster of their pool, restored from the newest backup that is seen there. What they wrote since is lost.",
-        ),
     ];
     Schema::new(
         "Federated Proxmox VE: several independent clusters at several sites as one declarative thing.",
@@ -37,6 +33,10 @@ pub(crate) fn schema() -> Schema {
             ),
             Attribute::nested("clusters", NestingMode::Map, connection).optional().describe(
                 "Connections by cluster name. A key here wins over the same key of the file's connection.",
+            ),
+            Attribute::new("lost_clusters", Type::set(Type::String)).optional().describe(
+                "Clusters whose sites are gone, for good or for too long. While one doesn't answer, machines that state has there are planned \
+                 on another cluster of their pool, restored from the newest backup that is seen there; what they wrote since is lost.",
             ),
             Attribute::string("inventory").optional().describe(
                 "What `data.moxxie_federation` of an aliased provider reported. It travels in the plan file, so that apply \

@@ -1,4 +1,6 @@
 //! Owns ApplyResourceChange of a virtual machine: create, update, move, destroy. It never chooses: it does what was planned.
+use std::collections::BTreeMap;
+
 use federation::placement::{Current, Request};
 use federation::{ClusterName, Span};
 use operations::{Failure, FailureKind, Outcome, Password, Record, VmSpec};
@@ -187,7 +189,7 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     }
     let planned_cluster = text(&req.planned_state, "cluster").and_then(|name| ClusterName::new(name).ok());
     let Some(target) = planned_cluster.or_else(|| Some(record.cluster.clone())) else { return kept() };
-    let changed = change(ready, req, &old, &spec, &record, &target, planned_private.lost).await;
+    let changed = change(ready, req, &old, &spec, &record, &target, planned_private.lost.as_ref()).await;
     match changed {
         Ok(outcome) => {
             ready.forget(&req.planned_private);
@@ -204,7 +206,7 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
 }
 
 /// First the open operation and the move, then everything else: a plan that changes cluster and size moves first. `lost`: the plan saw
-/// its cluster lost. A recovery and a move are never taken for each other.
+/// its cluster lost, and these backups. A recovery and a move are never taken for each other.
 async fn change(
     ready: &Ready,
     req: &ApplyRequest,
@@ -212,7 +214,7 @@ async fn change(
     new: &VmSpec,
     record: &Record,
     target: &ClusterName,
-    lost: bool,
+    lost: Option<&BTreeMap<String, String>>,
 ) -> Result<Outcome, Failure> {
     let timeout = timeout(&req.config, "update");
     let mut record = record.clone();
@@ -225,8 +227,9 @@ async fn change(
         let as_is = as_it_moves(old, new);
         let moved = if record.cluster == *target {
             ready.fleet.finish(&as_is, &record, timeout).await?
-        } else if lost {
-            ready.fleet.recover(&as_is, &request, &record, target, timeout).await?
+        } else if let Some(backups) = lost {
+            let backup = backups.get(target.as_str()).map(String::as_str);
+            ready.fleet.recover(&as_is, &request, &record, target, backup, timeout).await?
         } else {
             ready.fleet.relocate(&as_is, &request, &record, target, timeout).await?
         };

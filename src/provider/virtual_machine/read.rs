@@ -46,7 +46,13 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
         }
         Found::Lost(open) => lost(ready, &record, open.as_deref(), &req, diags).await,
         Found::Gone => ReadResponse { new_state: Value::Null, private: Vec::new() },
-        Found::Unsure(_) if is_dark(&record.cluster, ready, diags).await => as_it_was,
+        Found::Unsure(why) if is_dark(&record.cluster, ready, diags).await => {
+            let private = Private::read(&req.private);
+            if ready.fleet.is_declared_lost(&record.cluster) {
+                diags.warning(format!("Virtual machine {name} can't be recovered"), why);
+            }
+            ReadResponse { private: private.not_lost().write(), ..as_it_was }
+        }
         Found::Unsure(why) => {
             // The same summary for every machine of a cluster, so that core groups them.
             diags
@@ -66,11 +72,20 @@ async fn lost(
 ) -> ReadResponse {
     is_dark(&record.cluster, ready, diags).await;
     let mut private = Private::read(&req.private);
-    private.lost = true;
-    private.proposal = recovery(ready, record, open, &req.current_state, diags).await;
+    let backups = ready.fleet.backups(record).await;
+    if !backups.doubts.is_empty() {
+        diags.warning(
+            format!("A newer backup of virtual machine {} may be somewhere", record.name),
+            format!("Not everything could be asked: {}.", backups.doubts.join("; ")),
+        );
+    }
+    private.proposal = recovery(ready, record, open, &backups, &req.current_state, diags).await;
+    let volumes = backups.newest.into_iter().map(|(cluster, backup)| (cluster.to_string(), backup.volid));
+    private.lost = Some(volumes.collect());
     private.vmid_taken =
         vmid_taken(ready, &record.cluster, record.vmid, record.pool.as_ref(), private.vmid_taken).await;
     let mut new_state = req.current_state.clone();
+    new_state.set_attr("operation", Value::Null);
     if let Some(journal) = open {
         diags.warning(
             format!("Virtual machine {} has an unfinished operation", record.name),
@@ -97,7 +112,7 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut 
         if guest.waiting.is_empty() { Default::default() } else { restart::differences(&as_it_runs(), &new_state) };
     private.restart_due = restart_due(guest, &new_state);
     private.proposal = proposal(ready, guest, &new_state, diags).await;
-    private.lost = false;
+    private.lost = None;
     ReadResponse { new_state, private: private.write() }
 }
 
@@ -144,7 +159,7 @@ fn not_lost(guest: &Guest, ready: &Ready, diags: &mut Diagnostics) {
     if ready.fleet.is_declared_lost(cluster) && ready.told.once(format!("answers {cluster}")) {
         diags.warning(
             format!("Cluster {cluster} is declared lost, and answers"),
-            "Its machines are refreshed and left where they are: what runs must not run twice. Take `lost` out of its connection.",
+            "Its machines are refreshed and left where they are: what runs must not run twice. Take it out of `lost_clusters`.",
         );
     }
 }

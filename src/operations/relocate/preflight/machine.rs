@@ -1,5 +1,5 @@
 //! Owns what is asked of the machine itself: what a backup would silently drop, or a target could not run.
-use proxmox::VmConfig;
+use proxmox::{DiskSpec, VmConfig};
 
 use super::{Findings, Preflight, finding};
 
@@ -10,6 +10,18 @@ impl Preflight<'_> {
         if config.template() {
             findings.push(finding("source_idle", format!("{place} is a template"), "only machines move"));
         }
+        self.carried_along(config, findings).await;
+        let disks = config.disks().unwrap_or_default();
+        for (slot, disk) in disks.iter().filter(|(_, disk)| holds_a_medium(disk)) {
+            let text = format!("{place}: {slot} holds the medium {}", disk.volume());
+            findings.push(finding("local_media", text, "eject it: it may not exist on the target"));
+        }
+        self.at_the_source(findings).await;
+    }
+
+    /// What goes along with a backup, and what doesn't.
+    pub(super) async fn carried_along(&self, config: &VmConfig, findings: &mut Findings) {
+        let place = &self.guest.place;
         for (key, value) in config.passthrough() {
             findings.push(finding(
                 "passthrough",
@@ -20,10 +32,7 @@ impl Preflight<'_> {
         self.snippets(config, findings).await;
         let disks = config.disks().unwrap_or_default();
         for (slot, disk) in &disks {
-            if disk.is_cdrom() && !disk.is_cloudinit() && disk.volume() != "none" {
-                let text = format!("{place}: {slot} holds the medium {}", disk.volume());
-                findings.push(finding("local_media", text, "eject it: it may not exist on the target"));
-            } else if !disk.backup() && !self.accepts("excluded-disks") {
+            if !holds_a_medium(disk) && !disk.backup() && !self.accepts("excluded-disks") {
                 let text = format!("{place}: {slot} ({}) is excluded from backup and would stay behind", disk.volume());
                 findings.push(finding(
                     "disks_without_backup",
@@ -38,7 +47,11 @@ impl Preflight<'_> {
                 findings.push(finding("unused_disks", text, "remove it, or accept_loss = [\"unused-disks\"]"));
             }
         }
-        let client = &self.source.client;
+    }
+
+    /// What only the machine itself can tell.
+    async fn at_the_source(&self, findings: &mut Findings) {
+        let (place, client) = (&self.guest.place, &self.source.client);
         match client.snapshots(&place.node, place.vmid).await {
             Ok(snapshots) if !snapshots.is_empty() && !self.accepts("snapshots") => {
                 let names: Vec<String> = snapshots.into_iter().map(|snapshot| snapshot.name).collect();
@@ -80,4 +93,9 @@ impl Preflight<'_> {
             }
         }
     }
+}
+
+/// Whether a CD drive has something in it that only its own cluster is known to have.
+pub(in crate::relocate) fn holds_a_medium(disk: &DiskSpec) -> bool {
+    disk.is_cdrom() && !disk.is_cloudinit() && disk.volume() != "none"
 }

@@ -15,12 +15,14 @@ use std::sync::Arc;
 
 use federation::migration::{ACCEPTED_LOSSES, PREFLIGHT, Spread};
 use federation::model::MigrationPath;
+use proxmox::VmConfig;
 
 pub(crate) use arrival::{Arrival, rights};
 pub(super) use beside::ha_carried;
 pub(super) use idle::Busy;
 pub(crate) use images::disk_bytes;
 pub(super) use images::{carried, homes, volumes};
+pub(super) use machine::holds_a_medium;
 pub(super) use network::{Mac, mac_there, made_up};
 pub(crate) use path::predicted_seconds;
 pub(super) use storage::transfer_of;
@@ -131,6 +133,14 @@ impl Preflight<'_> {
             }
             _ => Err(findings),
         }
+    }
+
+    /// What is asked of a machine of which there is a backup alone: whether the target could run it as it is in there.
+    pub(crate) async fn of_backup(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
+        self.carried_along(config, findings).await;
+        self.addresses(config, findings, warnings);
+        self.macs(config, findings, warnings).await;
+        self.machine_type(config, findings).await;
     }
 
     /// What is asked of the target alone.

@@ -25,7 +25,7 @@ impl Preflight<'_> {
     }
 
     /// Static addresses that cloud-init sets, the configured ones before those that are. What a guest sets by itself is not seen.
-    fn addresses(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
+    pub(super) fn addresses(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
         for slot in config.nics().unwrap_or_default().into_keys() {
             let Ok(slot) = slot.parse::<Slot>() else { continue };
             let Some((name, network)) = self.network_there(slot) else { continue };
@@ -51,7 +51,7 @@ impl Preflight<'_> {
         }
     }
 
-    async fn macs(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
+    pub(super) async fn macs(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
         let facts = self.fleet.facts(self.target.name.as_str());
         let place = &self.guest.place;
         let mut macs: Vec<(String, String)> = Vec::new();

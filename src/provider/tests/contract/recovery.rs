@@ -13,12 +13,9 @@ const LOST: &str = "worldstream-prod";
 
 /// A provider that is told that the site is lost.
 async fn told(world: &World, name: &str, yaml: &str) -> CoreClient {
-    let block = world.block_of(name, yaml);
-    let mut clusters = block.attr("clusters").as_map().expect("connections").clone();
-    let connection = clusters[LOST].clone().with_attr("lost", true);
-    clusters.insert(LOST.to_owned(), connection);
+    let block = world.block_of(name, yaml).with_attr("lost_clusters", Value::list([LOST]));
     let core = world.unconfigured().await;
-    let said = core.configure(block.with_attr("clusters", Value::Map(clusters))).await.expect("an answer");
+    let said = core.configure(block).await.expect("an answer");
     assert!(!said.has_errors(), "{said:?}");
     core
 }
