@@ -45,3 +45,12 @@ fn a_machine_type_newer_than_the_targets_qemu_is_refused() {
     }
     scene.moved();
 }
+
+/// Without the right to ask the agent a machine that is well would look unwell, past the point of no return.
+#[test]
+fn an_agent_that_the_token_may_not_ask_is_refused_before_anything_is_touched() {
+    let scene = Scene::of("app", &cli(), GONE, str::to_owned);
+    scene.workspace.edit("main.tf", GONE, &format!("{GONE}, health = {{ agent = true }}"));
+    // The target is of 9; before that it is VM.Monitor.
+    scene.refused(&["the token lacks VM.GuestAgent.Audit on /pool/production-pool"]);
+}

@@ -59,7 +59,7 @@ impl Check {
         let chosen = arrival.storages(&backup.config, &mut findings).await;
         arrival.vmid(&mut findings).await;
         // That the archive can be read was seen.
-        relocate::rights(site, arrival.needed(None, chosen.as_ref()), &mut findings).await;
+        relocate::rights(site, arrival.needed(None, chosen.as_ref()).await, &mut findings).await;
         let place = Place { cluster: record.cluster.clone(), node: record.node.clone(), vmid: record.vmid };
         let guest = Guest::archived(place, backup.config.clone());
         let mut warnings = Vec::new();

@@ -15,6 +15,13 @@ impl Move<'_> {
         let until = Instant::now() + Duration::from(wish.deadline);
         let most = self.target.client.settings().task_poll_max;
         let mut pause = self.target.client.settings().task_poll_first;
+        if wish.agent
+            && let Err(error) = self.target.client.agent_ping(&to.node, to.vmid).await
+            && error.is_permission_denied()
+        {
+            // That says nothing of the machine. Preflight has asked for it; somebody took it away since.
+            return Err(self.at(&to, "its guest agent can't be asked whether it is well", error));
+        }
         loop {
             let Err(silent) = self.ask(&wish, &to, most).await else { return Ok(()) };
             if self.fleet.is_stopping() {

@@ -164,11 +164,11 @@ fn path() -> Vec<Attribute> {
         ),
         Attribute::string("wan")
             .optional()
-            .describe("What crosses the slow link: `write` (the backup), `read` (the restore) or `transfer`."),
+            .describe("What crosses the slow link: `write` (the backup), `read` (the restore) or `transfer`. For people: nothing acts on it."),
         Attribute::nested("window", NestingMode::Single, window)
             .optional()
             .describe("When moves may run. Always where not set."),
-        Attribute::number("max_concurrent").optional().computed().describe("Most moves at once on this path (1)."),
+        Attribute::number("max_concurrent").optional().computed().describe("Most moves at once on this path in one apply (1); the others wait before their shutdown."),
     ]
 }
 

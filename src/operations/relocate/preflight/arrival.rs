@@ -35,12 +35,17 @@ impl Arrival<'_> {
 
     /// Every right that the steps on this cluster need (`pve-behaviour.md` §1.4, §17). `archive`: the storage with the archive, where it is
     /// known, and what is needed of it.
-    pub(crate) fn needed(&self, archive: Option<(&str, Vec<&'static str>)>, spread: Option<&Spread>) -> Needed {
+    pub(crate) async fn needed(&self, archive: Option<(&str, Vec<&'static str>)>, spread: Option<&Spread>) -> Needed {
         let pool = self.spec.pool.as_ref().map(|pool| format!("/pool/{pool}"));
         let at = pool.unwrap_or_else(|| format!("/vms/{}", self.to.vmid));
         let mut machine = vec!["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.Options", "VM.Config.Network"];
         if spread.is_some_and(|spread| !spread.moves.is_empty()) {
             machine.push("VM.Config.Disk");
+        }
+        if self.spec.migration.health.as_ref().is_some_and(|health| health.agent) {
+            // The same right, under another name since 9. Without it a machine that is well would look unwell.
+            let newer = self.site.client.version().await.is_ok_and(|version| version.has_guest_agent_privileges());
+            machine.push(if newer { "VM.GuestAgent.Audit" } else { "VM.Monitor" });
         }
         let mut needed = vec![(at, machine), (format!("/pool/{OPERATIONS}"), vec!["Pool.Allocate"])];
         if let Some((storage, privileges)) = archive {

@@ -28,7 +28,7 @@ impl Preflight<'_> {
             source.push((format!("/storage/{here}"), vec!["Datastore.AllocateSpace", "Datastore.Allocate"]));
         }
         let archive = transfer.as_ref().map(|(_, there)| (there.as_str(), vec!["Datastore.Audit"]));
-        let target = self.arrival().needed(archive, spread);
+        let target = self.arrival().needed(archive, spread).await;
         arrival::rights(self.source, source, findings).await;
         arrival::rights(self.target, target, findings).await;
     }
