@@ -175,3 +175,14 @@ fn every_privilege_of_readme_and_docs_is_one_of_proxmox_ves() {
 fn every_link_of_readme_and_docs_leads_somewhere() {
     assert_eq!(blocks::broken_links(&root()), Vec::<String>::new());
 }
+
+/// The page of every key is the file that the reader is tested with.
+#[test]
+fn the_page_of_the_federation_file_has_every_key() {
+    let page = fs::read_to_string(root().join("docs/guides/federation-file.md")).expect("the page");
+    let file = fs::read_to_string(root().join("src/federation/fixtures/full.yaml")).expect("the file");
+    assert!(
+        page.contains(&format!("```yaml\n{}\n```", file.trim_end())),
+        "copy src/federation/fixtures/full.yaml to the page"
+    );
+}

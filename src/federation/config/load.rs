@@ -243,8 +243,8 @@ fn read_path(section: &Section<'_>, default_method: Method) -> MigrationPath {
         max_concurrent: section.int("max_concurrent", 1, 1000).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
     };
     section.bool("compression_enabled");
-    // Archives are always compressed with zstd, so there is nothing to switch.
-    section.inert(&["compression_enabled"]);
+    // Archives are always compressed with zstd, so there is nothing to switch; and on a shared storage nothing hangs on who is far from it.
+    section.inert(&["compression_enabled", "wan"]);
     section.finish();
     path
 }
