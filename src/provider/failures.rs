@@ -38,6 +38,16 @@ pub(crate) async fn is_dark(cluster: &ClusterName, ready: &Ready, diags: &mut Di
     let Some(why) = site.dark().await else { return false };
     // In reattach mode one process serves many runs, and each is to be told.
     if ready.told.once(format!("dark {cluster}")) || ready.decisions.is_none() {
+        if ready.fleet.is_declared_lost(cluster) {
+            diags.warning(
+                format!("Cluster {cluster} is declared lost, and does not answer"),
+                format!(
+                    "{why}\nMachines that state has there are planned on other clusters of their pools where a backup of them is seen. Its \
+                     pools and its own record are not refreshed. It is not asked again in this run, but for right before a recovery."
+                ),
+            );
+            return true;
+        }
         diags.warning(
             format!("Cluster {cluster} does not answer"),
             format!(

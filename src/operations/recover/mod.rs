@@ -202,7 +202,12 @@ impl Fleet {
         if let Taken::Over(found) = self.take(&site, &pool, &journal, what).await? {
             return Err(taken_meanwhile(what, &found, &pool));
         }
-        if let Err(failure) = self.fits_beside_others(request, target, &journal.op, what).await {
+        let alone = self.alone(record, &site, &pool, what).await;
+        let fits = match alone {
+            Ok(()) => self.fits_beside_others(request, target, &journal.op, what).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = fits {
             let undone = self.give_back(&site, &pool, journal.epoch).await;
             return Err(if undone.is_ok() {
                 failure
@@ -216,6 +221,21 @@ impl Fleet {
         moving.predicted = Some(predicted);
         let guest = moving.run().await?;
         Ok(Outcome { guest, warnings: moving.warnings })
+    }
+
+    /// Whether nobody recovers it on another cluster just now: each has its journal there. Of two that write first and look then, at least
+    /// one sees the other.
+    async fn alone(&self, record: &Record, here: &Site, pool: &str, what: &str) -> Result<(), Failure> {
+        for site in self.sites().filter(|site| site.name != here.name && site.name != record.cluster) {
+            let Ok(overview) = site.fresh().await else { continue };
+            if let Some(other) = overview.operation(pool) {
+                return Err(Failure::stale(
+                    what,
+                    format!("{} at the same time ({})", other.in_words(), other.holder.run),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Takes an open recovery over: forward where it is live, or where its cluster is the one that is wanted; else it is taken back,

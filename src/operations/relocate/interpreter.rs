@@ -111,7 +111,7 @@ impl Move<'_> {
     /// lease goes no further.
     pub(crate) async fn write(&mut self) -> Result<(), Failure> {
         let there = self.source.client.pool(&self.pool).await;
-        let there = there.map_err(|error| self.at(&self.from(), "the journal can't be read", error))?;
+        let there = there.map_err(|error| self.at(&self.keeper(), "the journal can't be read", error))?;
         let found = there.and_then(|pool| Journal::read(&pool.comment?));
         if found.as_ref().is_none_or(|found| found.op != self.journal.op || found.epoch > self.journal.epoch) {
             let by = found.map_or_else(|| "nobody any more".to_owned(), |found| found.holder.run.clone());

@@ -8,7 +8,7 @@ use proxmox::VmConfig;
 use super::Move;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
-use crate::journal::{Journal, Kind, move_pool};
+use crate::journal::{Journal, Kind, Place, move_pool};
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
@@ -50,6 +50,11 @@ impl<'a> Move<'a> {
 
     pub(crate) fn is_recovery(&self) -> bool {
         self.journal.kind == Kind::Recovery
+    }
+
+    /// Where the journal is kept: with the source; of a recovery, with the target.
+    pub(super) fn keeper(&self) -> Place {
+        if self.is_recovery() { self.journal.to.clone() } else { self.from() }
     }
 
     /// Asks the lost cluster once more, right before the machine is started elsewhere: restoring may have taken hours.

@@ -82,7 +82,7 @@ impl Move<'_> {
 
     /// Gives the operation back, the source's side first: while the target's is there, whoever looks at the machine finds it.
     pub(super) async fn release(&mut self) -> Result<(), Failure> {
-        for (site, place) in [(&self.source, &self.from()), (&self.target, &self.journal.to)] {
+        for (site, place) in [(&self.source, &self.keeper()), (&self.target, &self.journal.to)] {
             // Of a recovery they are one, and giving back what is given back is fine.
             let given = self.fleet.give_back(site, &self.pool, self.journal.epoch).await;
             given.map_err(|error| self.at(place, "the operation can't be given back", error))?;

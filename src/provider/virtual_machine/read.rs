@@ -87,6 +87,8 @@ async fn lost(
     let mut new_state = req.current_state.clone();
     new_state.set_attr("operation", Value::Null);
     if let Some(journal) = open {
+        // What has its VMID there is what was restored so far.
+        private.vmid_taken.remove(journal.to.cluster.as_str());
         diags.warning(
             format!("Virtual machine {} has an unfinished operation", record.name),
             format!("{} (operation {}, held by {}).", journal.in_words(), journal.op, journal.holder.run),
