@@ -66,7 +66,7 @@ impl Fleet {
                 .state("nothing was touched")
                 .next("set protection = false and apply, then destroy"));
         }
-        if let Some(copy) = guest.old_copy.clone() {
+        while let Some(copy) = self.old_copy_of(&guest).await {
             // It goes with the machine, as a retired copy.
             guest = self.fence_old_copy(spec, guest, &copy, &what, deadline).await?.guest;
         }

@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::births::Births;
 use crate::enrolment::Rules;
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::moves::Solved;
 use crate::site::Site;
 
@@ -62,6 +63,8 @@ pub struct Fleet {
     declared: Federation,
     /// Clusters that the operator declares lost.
     lost: BTreeSet<ClusterName>,
+    /// Operations that were open when this process first looked: cluster, pool, journal.
+    pub(crate) open: OnceCell<Vec<(ClusterName, String, Journal)>>,
     pub(crate) rules: Mutex<Option<Rules>>,
     /// Moves that rules ask for, by pool.
     pub(crate) solved: Mutex<Solved>,
@@ -115,6 +118,7 @@ impl Fleet {
             sites,
             declared: federation,
             lost: BTreeSet::new(),
+            open: OnceCell::new(),
             rules: Mutex::new(None),
             solved: Mutex::default(),
             planned: std::sync::Mutex::default(),

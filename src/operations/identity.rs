@@ -157,8 +157,9 @@ impl Fleet {
         for site in self.sites() {
             let overview = match site.glance().await {
                 Ok(overview) => overview,
-                // It was there, and is given up for lost; what else is there is not known to be gone.
-                Err(_) if site.name == record.cluster && self.is_lost(&site.name).await => continue,
+                // Of a machine that is given up for lost with its cluster, what is on another lost one is given up too. Of one that
+                // was elsewhere nothing is.
+                Err(_) if self.is_lost(&record.cluster).await && self.is_lost(&site.name).await => continue,
                 Err(error) => {
                     unseen.push(format!("{}: {error}", site.name));
                     continue;

@@ -43,7 +43,9 @@ impl Fleet {
         for site in self.sites().filter(|site| site.name != record.cluster) {
             match site.newest_backup(record).await {
                 Ok(seen) => {
-                    let away = seen.away.into_iter().map(|storage| format!("{}: storage {storage} is away", site.name));
+                    let away = seen.away.into_iter().map(|storage| {
+                        format!("{}: storage {storage} is away, or its backups are not shown to the token", site.name)
+                    });
                     backups.doubts.extend(away);
                     if let Some(newest) = seen.newest {
                         backups.newest.insert(site.name.clone(), newest);
@@ -61,7 +63,7 @@ impl Fleet {
 pub(crate) struct Seen {
     /// The newest backup.
     pub(crate) newest: Option<Backup>,
-    /// Storages for backups that are not there just now.
+    /// Storages for backups that are not there just now, or whose backups the token doesn't see.
     pub(crate) away: Vec<String>,
 }
 
@@ -79,13 +81,20 @@ impl Site {
     pub(crate) async fn newest_backup(&self, record: &Record) -> Result<Seen, String> {
         let overview = self.glance().await.map_err(|error| error.to_string())?;
         let mut listed = Vec::new();
-        let (shelves, away) = shelves(&overview);
+        let (shelves, mut away) = shelves(&overview);
         for shelf in shelves {
+            if !self.shows_backups(&shelf.storage).await {
+                away.push(shelf.storage);
+                continue;
+            }
             let volumes =
                 self.client.storage_content(&shelf.node, &shelf.storage, Some("backup"), Some(record.vmid)).await;
             let volumes = match volumes {
                 Ok(volumes) => volumes,
-                Err(error) if error.is_permission_denied() => continue,
+                Err(error) if error.is_permission_denied() => {
+                    away.push(shelf.storage);
+                    continue;
+                }
                 Err(error) => return Err(format!("storage {} can't be listed: {error}", shelf.storage)),
             };
             let made = |ctime: Option<u64>| i64::try_from(ctime.unwrap_or_default()).unwrap_or(i64::MAX);
@@ -107,7 +116,7 @@ impl Site {
                     ));
                 }
                 // Pruned since it was listed.
-                Err(error) if error.is_not_found() => continue,
+                Err(error) if error.missing().is_some() => continue,
                 Err(error) => return Err(format!("backup {volid} can't be looked into: {error}")),
             };
             let fenced =
@@ -117,6 +126,17 @@ impl Site {
             }
         }
         Ok(Seen { newest: None, away })
+    }
+}
+
+impl Site {
+    /// Whether the token sees a storage's backups: with fewer rights the list is merely shorter (`pve-behaviour.md` §1.4).
+    async fn shows_backups(&self, storage: &str) -> bool {
+        let path = format!("/storage/{storage}");
+        match self.client.permissions(Some(&path)).await {
+            Ok(held) => ["Datastore.Allocate", "Datastore.AllocateSpace"].iter().any(|right| held.has(&path, right)),
+            Err(_) => true,
+        }
     }
 }
 

@@ -1,28 +1,44 @@
 //! Owns finding a machine that a recovery has to do with: where it was brought, or is being brought, whatever its old cluster says.
+use federation::ClusterName;
+
 use crate::fleet::Fleet;
 use crate::guest::{Answer, Guest, Record};
 use crate::identity::{Found, looks_like};
-use crate::journal::{Journal, move_pool};
+use crate::journal::{Journal, Kind, move_pool};
 
 impl Fleet {
     /// What is under way with a recorded machine off its cluster, as another one tells: a recovery, or, where its own cluster doesn't
-    /// answer, a move.
+    /// answer, a move. As the process found it when it first looked: it is read again before anything is done about it.
     pub(crate) async fn open_elsewhere(&self, record: &Record) -> Option<Journal> {
         let pool = move_pool(&record.uuid);
-        for site in self.sites().filter(|site| site.name != record.cluster) {
+        let open = self.open.get_or_init(|| self.all_open()).await;
+        let open = open.iter().find(|(at, name, journal)| {
+            *name == pool
+                && *at != record.cluster
+                && journal.from.as_ref().is_some_and(|from| from.cluster == record.cluster)
+        });
+        open.map(|(_, _, journal)| journal.clone())
+    }
+
+    /// Every open recovery and move: cluster that tells, pool, journal. One look at each cluster for all machines of a process.
+    async fn all_open(&self) -> Vec<(ClusterName, String, Journal)> {
+        let mut open = Vec::new();
+        for site in self.sites() {
             let Ok(overview) = site.glance().await else { continue };
-            let Some(journal) = overview.operation(&pool) else { continue };
-            if journal.from.as_ref().is_some_and(|from| from.cluster == record.cluster) {
-                return Some(journal);
-            }
+            let moves = overview.operations().into_iter().filter(|(_, journal)| journal.kind != Kind::Create);
+            open.extend(moves.map(|(pool, journal)| (site.name.clone(), pool.to_owned(), journal)));
         }
-        None
+        open
     }
 
     /// Whether all that the other clusters have of a machine are retired copies, and every one of them answered.
     pub(crate) async fn only_copies_are_left(&self, record: &Record) -> bool {
         for site in self.sites().filter(|site| site.name != record.cluster) {
-            let Ok(overview) = site.glance().await else { return false };
+            let overview = match site.glance().await {
+                Ok(overview) => overview,
+                Err(_) if self.is_lost(&site.name).await => continue,
+                Err(_) => return false,
+            };
             if !site.sees_all().await {
                 return false;
             }

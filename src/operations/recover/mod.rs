@@ -151,7 +151,9 @@ impl Fleet {
         match self.find(record).await {
             Found::Lost(None) => {}
             Found::Lost(Some(journal)) => {
-                if let Some(outcome) = self.settle_recovery(spec, *journal, Some(target), &what, deadline).await? {
+                // One of another backup is begun anew.
+                let wish = (journal.archive.as_deref() == planned).then_some(target);
+                if let Some(outcome) = self.settle_recovery(spec, *journal, wish, &what, deadline).await? {
                     return Ok(outcome);
                 }
             }
@@ -314,7 +316,7 @@ impl Fleet {
         let volid = journal.archive.clone().unwrap_or_default();
         match site.client.extract_config(&journal.to.node, &volid).await {
             Ok(config) => Ok(Some(config)),
-            Err(error) if error.is_not_found() || journal.is_past_live() => Ok(None),
+            Err(error) if error.missing().is_some() || journal.is_past_live() => Ok(None),
             Err(error) => Err(Failure::new(what)
                 .at(format!("{}: backup {volid} can't be read", journal.to))
                 .said(error)

@@ -27,7 +27,10 @@ impl Move<'_> {
         if self.is_recovery() {
             // The backup is not ours, and nothing fenced what is left there.
             mark.lost.retain(|known| *known != origin);
-            mark.lost.push(origin);
+            let fenced = mark.copies.iter().any(|copy| (&copy.cluster, copy.vmid) == (&origin.cluster, origin.vmid));
+            if !fenced {
+                mark.lost.push(origin);
+            }
             return self.committed(&to, &split.text, &mark, config.digest()).await;
         }
         if let Some(until) = self.keep_source(now) {

@@ -134,7 +134,7 @@ impl Fleet {
             warnings = outcome.warnings;
             guest = outcome.guest;
         }
-        if let Some(copy) = guest.old_copy.clone() {
+        while let Some(copy) = self.old_copy_of(&guest).await {
             let mut fenced = self.fence_old_copy(spec, guest, &copy, &what, deadline).await?;
             warnings.append(&mut fenced.warnings);
             guest = fenced.guest;

@@ -9,6 +9,7 @@ use super::Move;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::journal::{Journal, Kind, Place, move_pool};
+use crate::notes::Origin;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
@@ -64,6 +65,22 @@ impl<'a> Move<'a> {
             true => Ok(()),
             false => Err(Failure::stale(&self.what, format!("cluster {lost} answers again"))),
         }
+    }
+
+    /// Past "live" there is no way back: where the cluster answers again before the machine was started, the old copy is fenced first.
+    pub(super) async fn fence_what_came_back(&mut self) -> Result<(), Failure> {
+        let (from, to) = (self.from(), self.journal.to.clone());
+        if self.fleet.still_lost(&from.cluster).await {
+            return Ok(());
+        }
+        let unread = |error| self.at(&to, "its configuration can't be read", error);
+        let mut guest = self.target.guest_now(&to.node, to.vmid).await.map_err(unread)?;
+        guest.mark.lost = vec![Origin { cluster: from.cluster, vmid: from.vmid }];
+        if let Some(copy) = self.fleet.old_copy_of(&guest).await {
+            let fenced = self.fleet.fence_old_copy(self.spec, guest, &copy, &self.what, self.deadline).await?;
+            self.warnings.extend(fenced.warnings);
+        }
+        Ok(())
     }
 
     /// Waits for what an earlier run started on the target and left running.

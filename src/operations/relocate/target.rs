@@ -243,6 +243,9 @@ impl Move<'_> {
             let status = self.target.client.vm_status(&to.node, to.vmid).await;
             let status = status.map_err(|error| self.at(&to, "its status can't be read", error))?;
             if status.status != "running" {
+                if self.is_recovery() {
+                    self.fence_what_came_back().await?;
+                }
                 self.fleet.start(&self.target, &to, self.deadline).await?;
             }
             // Two clusters' clocks: good to a second where both keep time.

@@ -121,7 +121,16 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
         return unknown(&["cluster".to_owned()], diags);
     }
     // Where the configuration repeats what this cluster made of a network, another one would contradict it.
-    let proposal = proposal(req).filter(|_| !mapped::is_repeated(&req.config));
+    let repeated = mapped::is_repeated(&req.config);
+    let proposal = proposal(req).filter(|_| !repeated);
+    if repeated && Private::read(&req.prior_private).lost.is_some() {
+        let name = text(prior, "name").unwrap_or_default();
+        diags.warning_at(
+            AttributePath::new("network_devices"),
+            format!("Virtual machine {name} can't be recovered as it is configured"),
+            "Its configuration repeats the bridge and VLAN of the lost cluster beside the `network` that they come from: take them out.",
+        );
+    }
     if let Some(name) = pin.as_str() {
         if let Some(proposal) = proposal.filter(|proposal| proposal.to != name) {
             stays_pinned(prior, &proposal, diags);

@@ -57,7 +57,8 @@ pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Di
             // The same summary for every machine of a cluster, so that core groups them.
             diags
                 .warning(format!("Machines of cluster {} are not refreshed", record.cluster), format!("{name}: {why}"));
-            as_it_was
+            let private = Private::read(&req.private);
+            ReadResponse { private: private.not_lost().write(), ..as_it_was }
         }
     }
 }

@@ -43,9 +43,7 @@ impl Arrival<'_> {
             machine.push("VM.Config.Disk");
         }
         if self.spec.migration.health.as_ref().is_some_and(|health| health.agent) {
-            // The same right, under another name since 9. Without it a machine that is well would look unwell.
-            let newer = self.site.client.version().await.is_ok_and(|version| version.has_guest_agent_privileges());
-            machine.push(if newer { "VM.GuestAgent.Audit" } else { "VM.Monitor" });
+            machine.extend(self.to_ask_the_agent(&at).await);
         }
         let mut needed = vec![(at, machine), (format!("/pool/{OPERATIONS}"), vec!["Pool.Allocate"])];
         if let Some((storage, privileges)) = archive {
@@ -55,6 +53,17 @@ impl Arrival<'_> {
             needed.push((format!("/storage/{storage}"), vec!["Datastore.AllocateSpace"]));
         }
         needed
+    }
+
+    /// The right to ask a guest's agent, unless one is held that will do: without it a machine that is well would look unwell. It has
+    /// other names since 9.
+    async fn to_ask_the_agent(&self, at: &str) -> Option<&'static str> {
+        let version = self.site.client.version().await.ok()?;
+        let held = self.site.client.permissions(Some(at)).await.ok()?;
+        if !version.has_guest_agent_privileges() {
+            return Some("VM.Monitor");
+        }
+        (!held.has(at, "VM.GuestAgent.Unrestricted")).then_some("VM.GuestAgent.Audit")
     }
 
     /// Where all is restored to and what moves on from there, by the room that there is now.

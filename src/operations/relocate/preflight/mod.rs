@@ -140,6 +140,7 @@ impl Preflight<'_> {
         self.carried_along(config, findings).await;
         self.addresses(config, findings, warnings);
         self.macs(config, findings, warnings).await;
+        self.processor(config, findings, warnings).await;
         self.machine_type(config, findings).await;
     }
 
