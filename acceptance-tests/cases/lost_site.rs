@@ -296,9 +296,11 @@ fn what_the_plan_saw_is_recovered_or_nothing() {
         });
     };
     let answers = Mutex::new(answers);
-    let wait = move |_: &Matched| drop(answers.lock().expect("it").recv_timeout(Duration::from_secs(20)));
+    let wait = move |_: &Matched| {
+        let _ = answers.lock().expect("it").recv_timeout(Duration::from_secs(20));
+    };
     let only = Nth::Only(1);
-    loss.world.fault(Rule::on("POST", "/nodes/*/qemu", Action::call(begin)).cluster(TO).nth(only.clone()));
+    loss.world.fault(Rule::on("POST", "/nodes/*/qemu", Action::call(begin)).cluster(TO).nth(only));
     loss.world.fault(Rule::on("GET", "/nodes/*/tasks/*/status", Action::call(wait)).cluster(TO).nth(only));
     loss.workspace.plan_to("lost.tfplan").expect(2);
     loss.workspace.apply_plan("lost.tfplan").expect(1).says("cluster worldstream-prod answers again");
