@@ -111,6 +111,42 @@ pub(crate) struct Move<'a> {
     pub(crate) returned_copy: Option<notes::Copy>,
 }
 
+impl<'a> Move<'a> {
+    /// Everything but what preflight finds out, or a recovery needs; at the step that the journal says. `sites`: the source, which keeps
+    /// the journal, and the target. `way`: the transfer storage by its names there, and the path.
+    fn of(
+        fleet: &'a Fleet,
+        sites: (Arc<Site>, Arc<Site>),
+        spec: &'a VmSpec,
+        journal: Journal,
+        way: ((String, String), MigrationPath),
+        what: String,
+        deadline: Instant,
+    ) -> Move<'a> {
+        Move {
+            fleet,
+            source: sites.0,
+            target: sites.1,
+            spec,
+            resolved: Resolved::default(),
+            transfer: way.0,
+            path: way.1,
+            pool: move_pool(&journal.uuid),
+            journal,
+            what,
+            deadline,
+            warnings: Vec::new(),
+            backup_slot: None,
+            path_slot: None,
+            bytes: None,
+            predicted: None,
+            downtime: None,
+            archived: None,
+            returned_copy: None,
+        }
+    }
+}
+
 impl Fleet {
     /// Brings a machine to `target`: finishes a move of its own that is under way, or begins one.
     ///
@@ -305,27 +341,16 @@ impl Fleet {
             });
         }
         let mut warnings = passed.warnings;
-        let mut moving = Move {
-            fleet: self,
-            source: from_site,
-            target: to_site,
+        let begun = Move::of(
+            self,
+            (from_site, to_site),
             spec,
-            resolved,
-            transfer: passed.transfer,
-            path: passed.path,
             journal,
-            pool,
-            what: what.to_owned(),
+            (passed.transfer, passed.path),
+            what.to_owned(),
             deadline,
-            warnings: Vec::new(),
-            backup_slot: None,
-            path_slot: None,
-            bytes: None,
-            predicted: Some(passed.predicted_downtime),
-            downtime: None,
-            archived: None,
-            returned_copy: None,
-        };
+        );
+        let mut moving = Move { resolved, predicted: Some(passed.predicted_downtime), ..begun };
         moving.take_path().await;
         let outcome = moving.run().await.and_then(|guest| moving.ended(guest, false));
         warnings.append(&mut moving.warnings);

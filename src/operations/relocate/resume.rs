@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::journal::{Journal, Kind, move_pool};
 use crate::notes::{self, Mark};
 use crate::site::Site;
-use crate::spec::{Resolved, VmSpec};
+use crate::spec::VmSpec;
 
 impl Fleet {
     /// Takes an open move over, and brings it to one of its ends. `wish`: the cluster that is wanted now; `None` takes back
@@ -53,27 +53,8 @@ impl Fleet {
             Some(transfer) => transfer,
             None => preflight::transfer_of(self, &source, &target, what).await?,
         };
-        let mut moving = Move {
-            fleet: self,
-            spec,
-            resolved: Resolved::default(),
-            transfer,
-            path: self.path(&from.cluster, &journal.to.cluster),
-            source,
-            target,
-            journal,
-            pool,
-            what: what.to_owned(),
-            deadline,
-            warnings: Vec::new(),
-            backup_slot: None,
-            path_slot: None,
-            bytes: None,
-            predicted: None,
-            downtime: None,
-            archived: None,
-            returned_copy: None,
-        };
+        let path = self.path(&from.cluster, &journal.to.cluster);
+        let mut moving = Move::of(self, (source, target), spec, journal, (transfer, path), what.to_owned(), deadline);
         moving.void_digests().await?;
         moving.take_path().await;
         let wanted = wish.is_some_and(|wish| *wish == moving.journal.to.cluster);
