@@ -6,14 +6,14 @@ mod guide;
 mod moving;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
 use moving::{FROM, GONE, Layout, Machine, NAME, TO, in_words};
 use serde_json::json;
-use simulator::{Action, Matched, Nth, Rule, VmSnapshot};
+use simulator::{Action, Matched, Rule, VmSnapshot};
 
 const PIN: &str = "  cluster     = \"worldstream-prod\"\n";
 const CLUSTERS: &str = "  clusters    = var.clusters\n";
@@ -286,8 +286,47 @@ fn what_the_plan_saw_is_recovered_or_nothing() {
     assert_eq!(loss.world.writes(), Vec::<String>::new());
     loss.world.cluster(TO).set_storage_online(STORAGE, true);
     // The site answers while the backup is restored: it is not started beside the machine.
+    answers_at(&loss, "POST", "/nodes/*/qemu", "/nodes/*/tasks/*/status");
+    loss.workspace.plan_to("lost.tfplan").expect(2);
+    loss.workspace.apply_plan("lost.tfplan").expect(1).says("cluster worldstream-prod answers again");
+    assert!(loss.world.requests().iter().any(|call| call.method == "POST" && call.path.ends_with("/qemu")));
+    let started = |call: &simulator::Request| call.cluster == TO && call.path.ends_with("/status/start");
+    assert!(!loss.world.requests().iter().any(started), "it ran twice");
+    assert_eq!(loss.open(), Vec::<String>::new());
+}
+
+/// Past "live" the machine is elsewhere, whatever comes back: that is fenced before the machine starts, by the run that found it silent.
+#[test]
+fn a_site_that_answers_right_before_the_start_is_fenced_first() {
+    let cli = &clis()[0];
+    let loss = Loss::of(&Machine::made_by(cli), cli);
+    loss.declare(true);
+    let twice = Arc::new(AtomicUsize::new(0));
+    let (sites, vmid, seen) = (loss.world.clusters(), loss.vmid, Arc::clone(&twice));
+    let look = move |_: &Matched| {
+        let running = sites.iter().filter(|site| site.vm(vmid).is_some_and(|vm| vm.running)).count();
+        seen.fetch_add(running, Ordering::SeqCst);
+    };
+    // Its links are set up, and then its status is asked.
+    answers_at(&loss, "PUT", "/nodes/*/qemu/*/config", "/nodes/*/qemu/*/status/current");
+    loss.world.fault(Rule::on("POST", "/nodes/*/qemu/*/status/start", Action::call(look)).cluster(TO));
+    loss.workspace.apply().expect(0).says("The old copy of virtual machine shop-db is fenced");
+    assert_eq!(twice.load(Ordering::SeqCst), 0, "one ran when the other was started");
+    loss.world.clear_faults();
+    loss.declare(false);
+    loss.workspace.plan().expect(0);
+    assert_eq!(loss.runs_once(), Vec::<String>::new());
+}
+
+/// Has the lost site answer again once this call is made on the target, by the next time that `then` is asked there.
+fn answers_at(loss: &Loss, method: &str, path: &str, then: &str) {
     let (cluster, (done, answers)) = (loss.world.cluster(FROM), std::sync::mpsc::channel());
+    let begun = Arc::new(AtomicUsize::new(0));
+    let first = Arc::clone(&begun);
     let begin = move |_: &Matched| {
+        if first.fetch_add(1, Ordering::SeqCst) > 0 {
+            return;
+        }
         let (cluster, done) = (cluster.clone(), done.clone());
         // Not waited for here: a rule is carried out by a thread that the simulator needs for it.
         std::thread::spawn(move || {
@@ -295,19 +334,17 @@ fn what_the_plan_saw_is_recovered_or_nothing() {
             let _ = done.send(());
         });
     };
-    let answers = Mutex::new(answers);
+    let answers = Mutex::new(Some(answers));
     let wait = move |_: &Matched| {
-        let _ = answers.lock().expect("it").recv_timeout(Duration::from_secs(20));
+        if begun.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        if let Some(answers) = answers.lock().expect("it").take() {
+            let _ = answers.recv_timeout(Duration::from_secs(20));
+        }
     };
-    let only = Nth::Only(1);
-    loss.world.fault(Rule::on("POST", "/nodes/*/qemu", Action::call(begin)).cluster(TO).nth(only));
-    loss.world.fault(Rule::on("GET", "/nodes/*/tasks/*/status", Action::call(wait)).cluster(TO).nth(only));
-    loss.workspace.plan_to("lost.tfplan").expect(2);
-    loss.workspace.apply_plan("lost.tfplan").expect(1).says("cluster worldstream-prod answers again");
-    assert!(loss.world.requests().iter().any(|call| call.method == "POST" && call.path.ends_with("/qemu")));
-    let started = |call: &simulator::Request| call.cluster == TO && call.path.ends_with("/status/start");
-    assert!(!loss.world.requests().iter().any(started), "it ran twice");
-    assert_eq!(loss.open(), Vec::<String>::new());
+    loss.world.fault(Rule::on(method, path, Action::call(begin)).cluster(TO));
+    loss.world.fault(Rule::on("GET", then, Action::call(wait)).cluster(TO));
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -66,6 +66,7 @@ impl Fleet {
                 .state("nothing was touched")
                 .next("set protection = false and apply, then destroy"));
         }
+        let managed = self.is_managed(&site, &guest, &what).await?;
         while let Some(copy) = self.old_copy_of(&guest).await {
             // It goes with the machine, as a retired copy.
             guest = self.fence_old_copy(spec, guest, &copy, &what, deadline).await?.guest;
@@ -77,7 +78,6 @@ impl Fleet {
                     .next("remove it there, if that cluster ever answers again: nothing knows of it any more"),
             );
         }
-        let managed = self.is_managed(&site, &guest, &what).await?;
         warnings.extend(self.remove_leftovers(&site, &guest, deadline, &what).await);
         self.remove(&site, &guest, managed, deadline, &what).await?;
         Ok(warnings)

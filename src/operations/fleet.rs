@@ -139,7 +139,7 @@ impl Fleet {
         Fleet { audit, ..self }
     }
 
-    /// Has machines of these clusters be recovered elsewhere while the clusters don't answer ([`Fleet::recoverable`]).
+    /// Has machines of these clusters be recovered elsewhere while the clusters don't answer ([`Fleet::recover`]).
     #[must_use]
     pub fn with_lost(self, lost: BTreeSet<ClusterName>) -> Fleet {
         Fleet { lost, ..self }
@@ -309,6 +309,6 @@ impl Fleet {
 }
 
 /// Whether nobody answered, as far as can be told.
-fn is_silence(error: &proxmox::Error) -> bool {
+pub(crate) fn is_silence(error: &proxmox::Error) -> bool {
     error.is_unreachable() && error.tls_failure().is_none()
 }

@@ -63,7 +63,7 @@ fn lacks(site: &Site, missing: &[String], what: &str) -> Failure {
 }
 
 /// The list of all paths names those with an entry of their own; what is below one is asked for by its path.
-async fn held(site: &Site, all: &Permissions, paths: &[String], privilege: &str) -> bool {
+pub(crate) async fn held(site: &Site, all: &Permissions, paths: &[String], privilege: &str) -> bool {
     for path in paths {
         if all.has(path, privilege) {
             return true;

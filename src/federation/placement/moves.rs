@@ -141,8 +141,8 @@ pub fn due(federation: &Federation, inventory: &Inventory, pool: &PoolName) -> V
 
 /// Answers for everybody that [`due`] named, each with its completed request or the reason why nobody will move it.
 ///
-/// `closed` tells when a path is not open for a machine's move now, in words. At most the pool's `max_moves_per_apply` move; the others wait, and
-/// are told for what.
+/// `closed` tells when a path is not open for a machine's move now, in words. At most the pool's `max_moves_per_apply` move; the
+/// others wait, and are told for what.
 pub fn settle(
     federation: &Federation,
     inventory: &Inventory,

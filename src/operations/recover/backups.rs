@@ -1,12 +1,13 @@
 //! Owns finding the backups of a machine whose cluster is lost, as the other clusters see them.
 use std::collections::BTreeSet;
 
-use proxmox::VmConfig;
+use proxmox::{Error, Missing, VmConfig};
 
 use super::Backups;
 use crate::fleet::Fleet;
 use crate::guest::Record;
 use crate::notes;
+use crate::rights::held;
 use crate::site::{Overview, Site};
 
 /// A backup of a machine, as one cluster sees it.
@@ -76,14 +77,14 @@ impl Site {
     /// Copies that were fenced are not the machine: a nightly job goes on with those, under a fresh date.
     ///
     /// # Errors
-    /// Why it can't be said, in words: the cluster doesn't answer, or the token may not see whose backups there are. A storage that it may
-    /// not list holds none.
+    /// Why it can't be said, in words: the cluster doesn't answer, or the token may not see whose backups there are. What it may not
+    /// list is among what is away.
     pub(crate) async fn newest_backup(&self, record: &Record) -> Result<Seen, String> {
         let overview = self.glance().await.map_err(|error| error.to_string())?;
         let mut listed = Vec::new();
         let (shelves, mut away) = shelves(&overview);
         for shelf in shelves {
-            if !self.shows_backups(&shelf.storage).await {
+            if !shows_backups(self, &shelf.storage).await {
                 away.push(shelf.storage);
                 continue;
             }
@@ -116,7 +117,7 @@ impl Site {
                     ));
                 }
                 // Pruned since it was listed.
-                Err(error) if error.missing().is_some() => continue,
+                Err(error) if is_gone(&error) => continue,
                 Err(error) => return Err(format!("backup {volid} can't be looked into: {error}")),
             };
             let fenced =
@@ -129,15 +130,17 @@ impl Site {
     }
 }
 
-impl Site {
-    /// Whether the token sees a storage's backups: with fewer rights the list is merely shorter (`pve-behaviour.md` §1.4).
-    async fn shows_backups(&self, storage: &str) -> bool {
-        let path = format!("/storage/{storage}");
-        match self.client.permissions(Some(&path)).await {
-            Ok(held) => ["Datastore.Allocate", "Datastore.AllocateSpace"].iter().any(|right| held.has(&path, right)),
-            Err(_) => true,
-        }
-    }
+/// Whether an archive is not there any more: its storage is.
+pub(super) fn is_gone(error: &Error) -> bool {
+    matches!(error.missing(), Some(Missing::Volume(_)))
+}
+
+/// Whether the token sees a storage's backups: with fewer rights the list is merely shorter (`pve-behaviour.md` §1.4). A cluster that
+/// doesn't say what the token may is asked for the list.
+async fn shows_backups(site: &Site, storage: &str) -> bool {
+    let Some(all) = site.permissions().await else { return true };
+    let path = [format!("/storage/{storage}")];
+    held(site, all, &path, "Datastore.Allocate").await || held(site, all, &path, "Datastore.AllocateSpace").await
 }
 
 /// Storages for backups, a shared one once; and those that are not there just now.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation::model::Federation;
-use federation::placement::{Inventory, Ledger, Request, recheck, recover};
+use federation::placement::{Inventory, Ledger, Request, recover};
 use federation::{ClusterName, Span};
 use proxmox::VmConfig;
 use tokio::sync::Mutex;
@@ -175,11 +175,7 @@ impl Fleet {
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
         let site = self.need(target.as_str(), what)?.clone();
-        let inventory = self.recent_inventory().await;
-        recheck(&self.rules().await.federation, &inventory, request, target).map_err(|reasons| {
-            let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-            Failure::stale(what, format!("cluster {target} can't take it any more: {}", reasons.join("; ")))
-        })?;
+        self.still_fits(request, target, what).await?;
         let begun = self.prepare(&site, spec, record, what).await?;
         if planned != Some(begun.backup.volid.as_str()) {
             let planned = planned.unwrap_or("none");
@@ -316,7 +312,7 @@ impl Fleet {
         let volid = journal.archive.clone().unwrap_or_default();
         match site.client.extract_config(&journal.to.node, &volid).await {
             Ok(config) => Ok(Some(config)),
-            Err(error) if error.missing().is_some() || journal.is_past_live() => Ok(None),
+            Err(error) if backups::is_gone(&error) || journal.is_past_live() => Ok(None),
             Err(error) => Err(Failure::new(what)
                 .at(format!("{}: backup {volid} can't be read", journal.to))
                 .said(error)
@@ -379,7 +375,7 @@ fn no_backup(what: &str, record: &Record, backups: &Backups) -> Failure {
             record.uuid,
             elsewhere.chain(doubts).collect::<String>()
         ))
-        .state("it stays in state as it was")
+        .state("nothing of it is touched")
         .next(
             "bring a storage with its backups to one of them, and give the token Datastore.Allocate on the storage and VM.Backup on /vms; \
              or wait for the cluster",

@@ -14,6 +14,21 @@ use crate::relocate::{kept_for, node_of, until};
 use crate::site::Site;
 use crate::spec::VmSpec;
 
+impl Site {
+    /// The guest of this UUID that has the place's VMID on this cluster, wherever it is by now; asked past every cache.
+    ///
+    /// # Errors
+    /// What the cluster said.
+    pub(crate) async fn stands_at(&self, place: &Place, uuid: &str) -> Result<Option<Place>, Error> {
+        let resources = self.client.cluster_resources(None).await?;
+        let seen = resources.into_iter().find(|guest| guest.vmid == Some(place.vmid));
+        let Some(node) = seen.and_then(|guest| guest.node) else { return Ok(None) };
+        let config = self.client.vm_config(&node, place.vmid, true).await?;
+        let same = config.uuid().is_some_and(|own| own.eq_ignore_ascii_case(uuid));
+        Ok(same.then(|| Place { node, ..place.clone() }))
+    }
+}
+
 impl Fleet {
     /// Where an old copy of a recovered machine is, once its cluster answers again.
     pub(crate) async fn old_copy_of(&self, guest: &Guest) -> Option<Place> {

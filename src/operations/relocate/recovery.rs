@@ -7,9 +7,8 @@ use proxmox::VmConfig;
 
 use super::Move;
 use crate::failure::Failure;
-use crate::fleet::Fleet;
-use crate::journal::{Journal, Kind, Place, move_pool};
-use crate::notes::Origin;
+use crate::fleet::{Fleet, is_silence};
+use crate::journal::{Journal, Kind, Place};
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
@@ -26,27 +25,11 @@ impl<'a> Move<'a> {
         what: String,
         deadline: Instant,
     ) -> Move<'a> {
-        Move {
-            fleet,
-            source: site.clone(),
-            target: site,
-            spec,
-            resolved,
-            transfer: journal.transfer.clone().unwrap_or_default(),
-            path: MigrationPath::default(),
-            pool: move_pool(&journal.uuid),
-            journal,
-            what,
-            deadline,
-            warnings: Vec::new(),
-            backup_slot: None,
-            path_slot: None,
-            bytes: None,
-            predicted: None,
-            downtime: None,
-            archived: Some(archived),
-            returned_copy: None,
-        }
+        let transfer = journal.transfer.clone().unwrap_or_default();
+        let archived = Some(archived);
+        let begun =
+            Move::of(fleet, (site.clone(), site), spec, journal, (transfer, MigrationPath::default()), what, deadline);
+        Move { resolved, archived, ..begun }
     }
 
     pub(crate) fn is_recovery(&self) -> bool {
@@ -68,18 +51,26 @@ impl<'a> Move<'a> {
     }
 
     /// Past "live" there is no way back: where the cluster answers again before the machine was started, the old copy is fenced first.
+    /// Asked anew: that this process found it silent may be hours ago.
     pub(super) async fn fence_what_came_back(&mut self) -> Result<(), Failure> {
         let (from, to) = (self.from(), self.journal.to.clone());
-        if self.fleet.still_lost(&from.cluster).await {
-            return Ok(());
-        }
-        let unread = |error| self.at(&to, "its configuration can't be read", error);
-        let mut guest = self.target.guest_now(&to.node, to.vmid).await.map_err(unread)?;
-        guest.mark.lost = vec![Origin { cluster: from.cluster, vmid: from.vmid }];
-        if let Some(copy) = self.fleet.old_copy_of(&guest).await {
-            let fenced = self.fleet.fence_old_copy(self.spec, guest, &copy, &self.what, self.deadline).await?;
-            self.warnings.extend(fenced.warnings);
-        }
+        let Some(site) = self.fleet.site(from.cluster.as_str()) else { return Ok(()) };
+        let copy = match site.stands_at(&from, &self.journal.uuid).await {
+            Ok(None) => return Ok(()),
+            Err(error) if is_silence(&error) => return Ok(()),
+            Ok(Some(copy)) => copy,
+            Err(error) => {
+                return Err(Failure::new(&self.what)
+                    .at(format!("{from}: its cluster answers again, and whether the old copy runs there can't be seen"))
+                    .said(error)
+                    .state(format!("{to} is the machine, and is not started beside it"))
+                    .next("mend that, and apply again"));
+            }
+        };
+        let guest = self.target.guest_now(&to.node, to.vmid).await;
+        let guest = guest.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
+        let fenced = self.fleet.fence_old_copy(self.spec, guest, &copy, &self.what, self.deadline).await?;
+        self.warnings.extend(fenced.warnings);
         Ok(())
     }
 

@@ -84,7 +84,7 @@ type Findings = Vec<Finding>;
 /// Bytes per second that a backup, a restore or a move between storages is assumed to do where no path says less: 100 MiB/s.
 const RATE: u64 = 100 << 20;
 
-pub(crate) fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
+pub(super) fn finding(id: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
     Finding { id, text: text.into(), next: next.into() }
 }
 
