@@ -38,7 +38,7 @@ async fn allowing(rights: &[(String, String)]) -> World {
             }
         }
     }
-    World { sim: simulator::Simulator::start(world, simulator::Options::default()).await.expect("a simulator") }
+    World::of(world).await
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ pub const TYPE: &str = "moxxie_virtual_machine";
 pub struct World {
     /// The clusters.
     pub sim: Simulator,
+    /// This world's own federation files: a test that writes one must not cut off another test that reads its own.
+    files: tempfile::TempDir,
 }
 
 fn folder() -> &'static Path {
@@ -33,14 +35,19 @@ fn folder() -> &'static Path {
 impl World {
     /// The world of three sites.
     pub async fn start() -> World {
+        World::of(simulator::World::three_sites().expect("a world")).await
+    }
+
+    /// These clusters.
+    pub async fn of(world: simulator::World) -> World {
         folder();
-        let world = simulator::World::three_sites().expect("a world");
-        World { sim: Simulator::start(world, Options::default()).await.expect("a simulator") }
+        let files = tempfile::tempdir().expect("a folder");
+        World { sim: Simulator::start(world, Options::default()).await.expect("a simulator"), files }
     }
 
     /// The provider block with another federation file of this name.
     pub fn block_of(&self, name: &str, yaml: &str) -> Value {
-        let file = folder().join(name);
+        let file = self.files.path().join(name);
         std::fs::write(&file, yaml).expect("a federation's file");
         self.block().with_attr("config_file", file.display().to_string())
     }
