@@ -29,6 +29,11 @@ pub(crate) fn identify(st: &State, cluster: &str, request: &Incoming, path: &str
     if let Some(ticket) = cookie {
         return by_ticket(c, st.seconds(), &percent_decode(ticket, false), request);
     }
+    by_header(c, authorization)
+}
+
+/// Who an `Authorization: PVEAPIToken=…` is.
+pub(crate) fn by_header(c: &Cluster, authorization: &str) -> Result<Auth, ApiError> {
     let token = authorization.strip_prefix("PVEAPIToken").and_then(|rest| rest.strip_prefix(['=', ' ']));
     match token {
         Some(token) => by_token(c, &percent_decode(token.split(';').next().unwrap_or_default(), false)),

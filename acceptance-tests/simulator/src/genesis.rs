@@ -38,6 +38,8 @@ pub(crate) fn build(world: &World, seed: u64, pace: Pace, folder: PathBuf) -> Re
         clusters: BTreeMap::new(),
         stores: BTreeMap::new(),
         links: world.links.clone(),
+        cut_lines: BTreeSet::new(),
+        addresses: BTreeMap::new(),
         faults: crate::faults::Faults::default(),
         log: crate::log::RequestLog::default(),
         written: BTreeMap::new(),

@@ -154,8 +154,12 @@ impl Simulator {
             for (node, leaf) in of_nodes {
                 let own = (options.listen == Listen::PerNode).then_some(node);
                 let per_cluster = own.is_none();
-                let place = server::Place { cluster: name.clone(), node: own, rtt: options.rtt };
+                let place = server::Place { cluster: name.clone(), node: own.clone(), rtt: options.rtt };
                 let listener = server::listen(shared.clone(), place, leaf.config, cuts.clone()).await?;
+                let listens = (name.clone(), own);
+                let mut st = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                st.addresses.insert(listener.address.port(), listens);
+                drop(st);
                 urls.push(format!("https://{}", listener.address));
                 switches.push(listener.switch);
                 tasks.push(listener.task);

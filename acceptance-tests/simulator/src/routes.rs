@@ -93,6 +93,7 @@ fn of_vm(method: &str, rest: &str) -> Option<Handler> {
         ("GET", "/pending") => qemu::read::pending,
         ("PUT", "/resize") => qemu::config::resize,
         ("POST", "/move_disk") => qemu::move_disk::post,
+        ("POST", "/remote_migrate") => qemu::remote_migrate::post,
         ("GET", "/status/current") => qemu::read::status,
         ("POST", "/status/start") => qemu::power::post_start,
         ("POST", "/status/stop") => qemu::power::post_stop,

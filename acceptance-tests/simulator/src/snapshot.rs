@@ -198,8 +198,8 @@ pub(crate) fn litter(st: &State) -> Vec<String> {
             if let Some(lock) = vm.lock() {
                 out.push(format!("{place} has lock {lock}"));
             }
-            if vm.power == Power::Prelaunch {
-                out.push(format!("{place} hangs in prelaunch"));
+            if matches!(vm.power, Power::Prelaunch | Power::Inmigrate | Power::Postmigrate) {
+                out.push(format!("{place} hangs in {}", vm.power.qmp()));
             }
             out.extend(
                 vm.conf

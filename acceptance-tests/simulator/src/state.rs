@@ -29,6 +29,10 @@ pub(crate) struct State {
     pub(crate) clusters: BTreeMap<String, Cluster>,
     pub(crate) stores: BTreeMap<String, Store>,
     pub(crate) links: Vec<crate::world::LinkSpec>,
+    /// Lines between clusters that are down.
+    pub(crate) cut_lines: BTreeSet<(String, String)>,
+    /// Who listens on which port of loopback: a cluster, and the node where the port is one node's.
+    pub(crate) addresses: BTreeMap<u16, (String, Option<String>)>,
     pub(crate) faults: Faults,
     pub(crate) log: RequestLog,
     /// The last record each guest ever wrote, by its UUID.
@@ -100,6 +104,10 @@ pub(crate) enum Power {
     Paused,
     /// Started, but no guest code has run: a stopped guest being backed up.
     Prelaunch,
+    /// Waits for a guest from another cluster.
+    Inmigrate,
+    /// Has handed its guest over, and stands still.
+    Postmigrate,
 }
 
 impl Power {
@@ -109,6 +117,8 @@ impl Power {
             Power::Running => "running",
             Power::Paused => "paused",
             Power::Prelaunch => "prelaunch",
+            Power::Inmigrate => "inmigrate",
+            Power::Postmigrate => "postmigrate",
         }
     }
 }
@@ -231,7 +241,22 @@ impl Vm {
     }
 }
 
+/// The line between two clusters, whichever is named first.
+pub(crate) fn line(one: &str, other: &str) -> (String, String) {
+    let (a, b) = if one <= other { (one, other) } else { (other, one) };
+    (a.to_owned(), b.to_owned())
+}
+
 impl State {
+    /// What is known of the line between two clusters.
+    pub(crate) fn link(&self, one: &str, other: &str) -> Option<&crate::world::LinkSpec> {
+        self.links.iter().find(|link| one != other && line(&link.between[0], &link.between[1]) == line(one, other))
+    }
+
+    pub(crate) fn is_cut(&self, one: &str, other: &str) -> bool {
+        self.cut_lines.contains(&line(one, other))
+    }
+
     pub(crate) fn now(&self) -> Millis {
         self.clock.now()
     }

@@ -53,6 +53,10 @@ pub(crate) trait Work: Send {
     fn cleanup(&mut self, _st: &mut State, _at: &At, reason: &str) -> String {
         reason.to_owned()
     }
+    /// Whether SIGTERM is only noted, to be acted on at a later step.
+    fn interrupt(&mut self, _st: &mut State, _at: &At) -> bool {
+        false
+    }
 }
 
 /// A step that is all of a task's work.
@@ -218,7 +222,7 @@ impl State {
         }
     }
 
-    fn end_task(&mut self, at: &At, outcome: Outcome) {
+    pub(crate) fn end_task(&mut self, at: &At, outcome: Outcome) {
         let now = self.now();
         let Some(task) = self.task_mut(at) else { return };
         let (line, exit) = match outcome {
@@ -240,9 +244,15 @@ impl State {
         }
     }
 
-    /// SIGTERM: the worker cleans up.
+    /// SIGTERM: the worker cleans up, now or later.
     pub(crate) fn terminate(&mut self, at: &At) {
         let Some(mut work) = self.task_mut(at).and_then(|task| task.work.take()) else { return };
+        if work.interrupt(self, at) {
+            if let Some(task) = self.task_mut(at) {
+                task.work = Some(work);
+            }
+            return;
+        }
         let text = work.cleanup(self, at, "interrupted by signal");
         self.end_task(at, Outcome::Error(text));
     }

@@ -60,10 +60,7 @@ impl State {
         let mut rate = def.spec.rate.max(1) * 1_000_000;
         let mut latency = 0;
         if let Some(other) = &def.spec.across {
-            let ends = |link: &&crate::world::LinkSpec| {
-                link.between.iter().any(|end| end == place.cluster) && link.between.contains(other)
-            };
-            if let Some(link) = self.links.iter().find(ends) {
+            if let Some(link) = self.link(place.cluster, other) {
                 rate = rate.min(link.mbit.max(1) * 125_000);
                 latency = link.rtt_ms;
             }

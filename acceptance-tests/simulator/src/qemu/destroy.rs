@@ -66,29 +66,12 @@ impl Destroy {
         let Destroy { node, vmid, purge, unreferenced } = self;
         let (vmid, purge, unreferenced) = (*vmid, *purge, *unreferenced);
         let cluster = at.cluster.clone();
-        let mut warnings = 0;
         let vm = st.cluster_mut(&cluster).vm_to_write(node, vmid)?;
         vm.check_lock()?;
         if vm.power != Power::Stopped {
             return Err(ApiError::die(format!("VM {vmid} is running - destroy failed")));
         }
-        // Disks and unusedN of this owner, whoever made them (§17: adopted volumes of another cluster too).
-        let named = config::volumes(vm);
-        for volid in named {
-            let name = volid.split_once(':').map_or("", |(_, name)| name);
-            if owner_of(name) != Some(vmid) {
-                continue;
-            }
-            let offline =
-                st.locate(&cluster, node, &volid).and_then(|(key, _)| st.stores.get(&key)).is_some_and(|s| s.offline);
-            if offline {
-                // The configuration goes all the same (pve-behaviour.md §13 G4).
-                st.say(at, format!("Could not remove disk '{volid}', check manually: storage is not online"));
-                warnings += 1;
-            } else {
-                st.free_volume(&cluster, node, &volid);
-            }
-        }
+        let warnings = free_disks(st, at, node, vmid);
         if unreferenced {
             for volid in volumes_of(st, &cluster, node, vmid) {
                 st.free_volume(&cluster, node, &volid);
@@ -107,6 +90,27 @@ impl Destroy {
         }
         Ok(warnings)
     }
+}
+
+/// Frees disks and unusedN of this owner, whoever made them (§17: adopted volumes of another cluster too). How many could not be.
+pub(crate) fn free_disks(st: &mut State, at: &At, node: &str, vmid: u32) -> u32 {
+    let mut warnings = 0;
+    let named = st.cluster(&at.cluster).vms.get(&vmid).map(config::volumes).unwrap_or_default();
+    for volid in named {
+        let name = volid.split_once(':').map_or("", |(_, name)| name);
+        if owner_of(name) != Some(vmid) {
+            continue;
+        }
+        let store = st.locate(&at.cluster, node, &volid).and_then(|(key, _)| st.stores.get(&key));
+        if store.is_some_and(|store| store.offline) {
+            // The configuration goes all the same (pve-behaviour.md §13 G4).
+            st.say(at, format!("Could not remove disk '{volid}', check manually: storage is not online"));
+            warnings += 1;
+        } else {
+            st.free_volume(&at.cluster, node, &volid);
+        }
+    }
+    warnings
 }
 
 /// `vm-ID-*` volumes of a vmid on every enabled image storage of a node.

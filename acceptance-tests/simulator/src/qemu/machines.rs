@@ -32,6 +32,16 @@ pub(crate) fn check(c: &Cluster, node: &str, machine: Option<&str>) -> Result<()
     )))
 }
 
+/// The machine that a guest of a node runs as: without a version of its own, the newest that the node knows.
+pub(crate) fn running(c: &Cluster, node: &str, machine: Option<&str>) -> String {
+    let newest = c.nodes.get(node).map_or("0", |node| node.newest_machine.as_str());
+    match machine {
+        Some(machine) if version_of(machine).is_some() => machine.to_owned(),
+        Some(machine) if machine.contains("q35") => format!("pc-q35-{newest}"),
+        _ => format!("pc-i440fx-{newest}"),
+    }
+}
+
 /// `GET …/capabilities/qemu/machines`
 pub(crate) fn list(call: &mut Call<'_>) -> Answer {
     let name = call.node();

@@ -9,6 +9,7 @@ pub(crate) mod move_disk;
 pub(crate) mod options;
 pub(crate) mod power;
 pub(crate) mod read;
+pub(crate) mod remote_migrate;
 
 use std::collections::BTreeMap;
 

@@ -42,7 +42,7 @@ fn start(st: &mut State, at: &At, cluster: &str, node: &str, vmid: u32) -> Resul
 }
 
 /// Is what the configuration names there?
-fn check_host(st: &State, cluster: &str, node: &str, vmid: u32) -> Result<(), ApiError> {
+pub(crate) fn check_host(st: &State, cluster: &str, node: &str, vmid: u32) -> Result<(), ApiError> {
     let c = st.cluster(cluster);
     let vm = c.vm(node, vmid)?;
     let Some(facts) = c.nodes.get(node) else { return Err(Cluster::missing(node, vmid)) };
@@ -239,7 +239,11 @@ fn pause(call: &mut Call<'_>, kind: &str, from: Power, to: Power) -> Answer {
     let work = Once(Some(move |st: &mut State, at: &At| {
         let cluster = at.cluster.clone();
         st.flush(&cluster, vmid);
-        let power = st.cluster(&cluster).vm(&node, vmid)?.power;
+        let vm = st.cluster(&cluster).vm(&node, vmid)?;
+        if vm.lock() != Some("backup") {
+            vm.check_lock()?;
+        }
+        let power = vm.power;
         if power == from || (power == Power::Prelaunch && to == Power::Running) {
             if to == Power::Running {
                 st.power_on(&cluster, vmid);
