@@ -1,91 +1,9 @@
-//! Guests that go to another cluster by `remote_migrate`: what is carried, what stays, what is refused.
+//! Guests that go to another cluster by `remote_migrate`: what is carried and what stays.
 #![allow(missing_docs)]
 
 mod support;
 
-use simulator::{ClusterHandle, GuestSpec, Simulator};
-use support::{Answer, Api, guest, three_sites};
-
-const PATH: &str = "/nodes/ws1/qemu/400/remote_migrate";
-
-/// Source and target, and who may do everything on both.
-struct Pair {
-    sim: Simulator,
-    prod: ClusterHandle,
-    dr: ClusterHandle,
-    a: Api,
-    b: Api,
-    endpoint: String,
-}
-
-impl Pair {
-    async fn new() -> Pair {
-        let sim = three_sites().await;
-        let (prod, dr) = (sim.cluster("worldstream-prod"), sim.cluster("databarn-dr"));
-        let (a, b) = (Api::new(&prod, Some("platform")), Api::new(&dr, Some("platform")));
-        let endpoint = dr.remote_endpoint("platform").expect("a token");
-        Pair { sim, prod, dr, a, b, endpoint }
-    }
-
-    /// With guest 400 on ws1.
-    async fn with(guest: GuestSpec) -> Pair {
-        let pair = Pair::new().await;
-        pair.prod.create_vm(&guest).expect("a guest");
-        pair
-    }
-
-    async fn send(&self, more: &[(&str, &str)]) -> Answer {
-        let mut form = vec![("target-endpoint", self.endpoint.as_str())];
-        let given = |key: &str| more.iter().any(|(name, _)| *name == key);
-        form.retain(|(key, _)| !given(key));
-        let maps = [("target-storage", "zfs-pool"), ("target-bridge", "vmbr0")];
-        form.extend(maps.into_iter().filter(|(key, _)| !given(key)));
-        form.extend(more);
-        self.a.post(PATH, &form).await
-    }
-
-    /// Sent and waited for: exit status and log.
-    async fn run(&self, more: &[(&str, &str)]) -> (String, String) {
-        let answer = self.send(more).await;
-        let exit = self.a.wait(&answer).await;
-        (exit, self.a.log(&answer).await.join("\n"))
-    }
-
-    /// Polls the newest qmigrate until its log has a line with this.
-    async fn until(&self, answer: &Answer, line: &str) {
-        for _ in 0..50 {
-            if self.prod.newest_log("qmigrate").iter().any(|one| one.contains(line)) {
-                return;
-            }
-            let upid = answer.data().as_str().expect("a UPID").to_owned();
-            self.a.get(&format!("/nodes/ws1/tasks/{upid}/status")).await.data();
-        }
-        panic!("no '{line}' in {:?}", self.prod.newest_log("qmigrate"));
-    }
-
-    /// Nothing is lost and no two run.
-    fn is_safe(&self, uuid: &str) {
-        assert!(self.sim.running_copies(uuid).len() <= 1);
-        assert_eq!(self.sim.newest_held(uuid), self.sim.newest_written(uuid));
-    }
-}
-
-/// A guest with two disks, one of them on a node's own storage, and all that is to be carried.
-fn rich(running: bool) -> GuestSpec {
-    let mut spec = guest(400, "ws1", "ceph-pool", Some("production-pool"), running);
-    for (key, value) in [
-        ("scsi1", "local-lvm:4,serial=abc"),
-        ("net0", "virtio,bridge=vmbr0,tag=120"),
-        ("net1", "virtio,bridge=vmbr1,tag=7,firewall=1"),
-        ("tags", "web;prod"),
-        ("description", "two\nlines"),
-        ("onboot", "1"),
-        ("protection", "1"),
-    ] {
-        spec.config.insert(key.to_owned(), value.to_owned());
-    }
-    spec
-}
+use support::pair::{Pair, rich};
 
 /// pve-behaviour.md §9, §11, §15.14, §16.11: a stopped guest goes whole; the source keeps `lock: migrate` for good.
 #[tokio::test]
@@ -158,4 +76,61 @@ async fn a_running_guest_goes_on_over_there() {
     assert!(pair.dr.guest_write(900).expect("runs") > source.disks[0].newest);
     pair.is_safe(&uuid);
     assert_eq!(running[0].config["net1"].rsplit_once("tag=").map(|(_, tag)| tag), Some("7"));
+}
+
+/// pve-behaviour.md §9: `delete=1` frees disks and configuration; pool entry and rights stay.
+#[tokio::test]
+async fn a_source_that_is_to_go_goes() {
+    let pair = Pair::with(rich(false)).await;
+    pair.prod.grant("app@pve", "/vms/400", "PVEVMUser").expect("a role");
+    let (exit, log) = pair.run(&[("delete", "1")]).await;
+    assert_eq!(exit, "OK", "{log}");
+    assert!(pair.prod.vm(400).is_none() && pair.prod.volumes().is_empty());
+    assert_eq!(pair.sim.litter(), Vec::<String>::new());
+    assert!(pair.prod.pools()["production-pool"].1.contains(&400));
+    let rights = pair.a.get("/access/permissions?userid=app@pve&path=/vms/400").await.data();
+    assert_eq!(rights["/vms/400"]["VM.PowerMgmt"], 1);
+}
+
+/// pve-behaviour.md §9, §11: unused disks and pending changes are lost; the cloud-init drive goes with its bytes.
+#[tokio::test]
+async fn unused_disks_and_pending_changes_stay_behind() {
+    let mut spec = rich(true);
+    spec.config.insert("ide2".to_owned(), "local-lvm:cloudinit".to_owned());
+    let pair = Pair::with(spec).await;
+    pair.prod.change(400, "scsi1", "ceph-pool:1").expect("changed");
+    pair.prod.change(400, "memory", "4096").expect("pending");
+    let before = pair.prod.vm(400).expect("there");
+    assert!(before.config.contains_key("unused0") && before.pending.contains("memory"));
+    let (exit, log) = pair.run(&[("online", "1")]).await;
+    assert_eq!(exit, "OK", "{log}");
+    let after = pair.dr.vm(400).expect("there");
+    assert_eq!((after.config["memory"].as_str(), after.pending.len()), ("2048", 0));
+    assert!(!after.config.contains_key("unused0"), "{:?}", after.config);
+    let image = |cluster: &simulator::ClusterHandle| {
+        let found = cluster.volumes().into_iter().find(|volume| volume.volid.ends_with("cloudinit"));
+        found.expect("a cloud-init drive").sha256
+    };
+    assert_eq!(image(&pair.dr), image(&pair.prod));
+    assert_eq!(pair.dr.volumes().len(), 3);
+}
+
+/// pve-behaviour.md §9: the limit of the call, the line and the storages say how long it takes; the node's address says where.
+#[tokio::test]
+async fn time_and_place_are_as_asked_for() {
+    let mut took = Vec::new();
+    for limit in ["0", "1024"] {
+        let pair = Pair::with(rich(false)).await;
+        let db2 = format!(
+            "host=192.168.100.11,apitoken=PVEAPIToken={},fingerprint={}",
+            pair.dr.token("platform").expect("a token"),
+            pair.dr.fingerprints()[1]
+        );
+        let began = pair.sim.now_ms();
+        let (exit, log) = pair.run(&[("bwlimit", limit), ("target-endpoint", &db2)]).await;
+        assert_eq!((exit.as_str(), pair.dr.vm(400).expect("there").node.as_str()), ("OK", "db2"), "{log}");
+        took.push((pair.sim.now_ms() - began) / 1000);
+    }
+    // 12 GiB over 1000 Mbit/s, then at 1 MiB/s.
+    assert!((100..120).contains(&took[0]) && (12_288..12_310).contains(&took[1]), "{took:?}");
 }

@@ -1,6 +1,8 @@
 //! Raw HTTPS against a cluster, for the behaviour tests.
 #![allow(dead_code, missing_docs)]
 
+pub mod pair;
+
 use std::time::Duration;
 
 use reqwest::{Method, Response};

@@ -10,6 +10,9 @@ use crate::state::{Power, State};
 use crate::storage::{Place, named_format, split_volid};
 use crate::tasks::At;
 
+/// Milliseconds that a step takes at least: more than one look of a client, so that who polls sees each of them.
+const SETTLE: u64 = 300;
+
 const GIB: f64 = (1u64 << 30) as f64;
 
 impl Migrate {
@@ -52,7 +55,7 @@ impl Migrate {
         let rtt = st.link(&at.cluster, tunnel.cluster()).map_or(0, |link| link.rtt_ms);
         self.tunnel = Some(tunnel);
         self.stage = Stage::Scan;
-        Ok(100 + rtt)
+        Ok(SETTLE + rtt)
     }
 
     /// Phase 1 begins: the lock, and what there is to carry.
@@ -86,11 +89,11 @@ impl Migrate {
     /// Disks that nothing writes on are copied first: all of a stopped guest's, the cloud-init drive of a running one.
     fn begin_copies(&mut self, st: &mut State, at: &At) -> Result<u64, ApiError> {
         if self.volumes.iter().all(|volume| volume.live) {
-            return Ok(100);
+            return Ok(SETTLE);
         }
         self.info(st, at, "copying local disk images");
         self.allocate(st, at, false)?;
-        self.part_ms = (self.transfer_ms(st, at, false) / PARTS).max(100);
+        self.part_ms = (self.transfer_ms(st, at, false) / PARTS).max(SETTLE);
         self.stage = Stage::Copy(1);
         Ok(self.part_ms)
     }
@@ -197,7 +200,7 @@ impl Migrate {
             self.info(st, at, format!("volume '{from}' is '{to}' on the target"));
         }
         self.stage = Stage::Configure;
-        Ok(100)
+        Ok(SETTLE)
     }
 
     /// From, to and size of the disks that are mirrored, or of the rest.
@@ -232,7 +235,7 @@ impl Migrate {
         conf.insert("meta".to_owned(), format!("creation-qemu=10.1.2,ctime={seconds}"));
         self.tunnel()?.configure(st, conf, &guest)?;
         self.stage = if self.order.online { Stage::Start } else { Stage::Finish };
-        Ok(100)
+        Ok(SETTLE)
     }
 
     /// Bridges by the map; a VLAN's tag stays what it is (§16.11).
@@ -264,7 +267,7 @@ impl Migrate {
             let uri = format!("nbd:unix:/run/qemu-server/{target}_nbd.migrate:exportname=drive-{slot}");
             self.info(st, at, format!("{slot}: start migration to {uri}"));
         }
-        self.part_ms = (self.transfer_ms(st, at, true) / PARTS).max(100);
+        self.part_ms = (self.transfer_ms(st, at, true) / PARTS).max(SETTLE);
         self.stage = Stage::Mirror(1);
         Ok(self.part_ms)
     }
@@ -313,7 +316,7 @@ impl Migrate {
         );
         self.stage = Stage::Memory;
         let memory = self.vm(st, at)?.memory();
-        Ok(self.line_ms(st, at, memory).max(500))
+        Ok(self.line_ms(st, at, memory).max(SETTLE))
     }
 
     /// The last bytes: the source stands still from here on, and the target has all that it ever wrote.
@@ -334,6 +337,6 @@ impl Migrate {
             self.info(st, at, format!("mirror-{slot}: Completed successfully."));
         }
         self.stage = Stage::Finish;
-        Ok(60)
+        Ok(SETTLE)
     }
 }
