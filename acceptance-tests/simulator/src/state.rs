@@ -407,13 +407,18 @@ impl Cluster {
 
     /// A VM to be written: pmxcfs must be writable and no task may hold its file lock.
     pub(crate) fn vm_to_write(&mut self, node: &str, vmid: u32) -> Result<&mut Vm, ApiError> {
-        let quorate = self.quorate;
-        let vm = self.vm_mut(node, vmid)?;
-        if vm.flock.is_some() {
+        if self.vm(node, vmid)?.flock.is_some() {
             return Err(ApiError::die(format!(
                 "can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"
             )));
         }
+        self.vm_to_write_held(node, vmid)
+    }
+
+    /// The same for the task that holds the file lock.
+    pub(crate) fn vm_to_write_held(&mut self, node: &str, vmid: u32) -> Result<&mut Vm, ApiError> {
+        let quorate = self.quorate;
+        let vm = self.vm_mut(node, vmid)?;
         if !quorate {
             return Err(ApiError::die(format!(
                 "unable to open file '/etc/pve/nodes/{node}/qemu-server/{vmid}.conf.tmp.{}' - Permission denied",

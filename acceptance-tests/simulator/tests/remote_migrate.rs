@@ -134,3 +134,18 @@ async fn time_and_place_are_as_asked_for() {
     // 12 GiB over 1000 Mbit/s, then at 1 MiB/s.
     assert!((100..120).contains(&took[0]) && (12_288..12_310).contains(&took[1]), "{took:?}");
 }
+
+/// pve-behaviour.md §9: a paused guest is moved live, and is paused there.
+#[tokio::test]
+async fn a_paused_guest_stays_paused() {
+    let pair = Pair::with(rich(true)).await;
+    let pause = pair.a.post("/nodes/ws1/qemu/400/status/suspend", &[]).await;
+    assert_eq!(pair.a.wait(&pause).await, "OK");
+    let before = pair.prod.vm(400).expect("there");
+    let (exit, log) = pair.run(&[("online", "1")]).await;
+    assert_eq!(exit, "OK", "{log}");
+    let after = pair.dr.vm(400).expect("there");
+    assert_eq!((after.status.as_str(), &after.disks[0].sha256), ("paused", &before.disks[0].sha256));
+    let resume = pair.b.post("/nodes/db1/qemu/400/status/resume", &[]).await;
+    assert_eq!((pair.b.wait(&resume).await.as_str(), pair.dr.guest_write(400).is_some()), ("OK", true));
+}

@@ -101,8 +101,8 @@ async fn the_task_refuses_and_leaves_nothing() {
     let storage = |id| [("target-storage", id)];
     let bridge = |id| [("target-bridge", id)];
     let nothing = [("online", "0")];
-    type Prepare = fn(&Pair);
-    let cases: [(Prepare, [(&str, &str); 1], &str); 10] = [
+    type Case<'a> = (fn(&Pair), [(&'a str, &'a str); 1], &'a str);
+    let cases: [Case<'_>; 10] = [
         (|_| {}, bridge("vmbr9"), "500 bridge 'vmbr9' does not exist"),
         (|_| {}, bridge("1"), "500 bridge 'vmbr1' does not exist"),
         (|_| {}, storage("nope"), "500 storage 'nope' does not exist"),

@@ -59,11 +59,9 @@ impl State {
         let Some(def) = def else { return 100 };
         let mut rate = def.spec.rate.max(1) * 1_000_000;
         let mut latency = 0;
-        if let Some(other) = &def.spec.across {
-            if let Some(link) = self.link(place.cluster, other) {
-                rate = rate.min(link.mbit.max(1) * 125_000);
-                latency = link.rtt_ms;
-            }
+        if let Some(link) = def.spec.across.as_ref().and_then(|other| self.link(place.cluster, other)) {
+            rate = rate.min(link.mbit.max(1) * 125_000);
+            latency = link.rtt_ms;
         }
         bytes / (rate / 1000).max(1) + latency
     }

@@ -146,21 +146,18 @@ impl Migrate {
         st.cluster_mut(&at.cluster).vm_mut(&self.order.node, self.order.vmid)
     }
 
+    /// Its file lock is ours.
+    fn vm_to_write<'a>(&self, st: &'a mut State, at: &At) -> Result<&'a mut Vm, ApiError> {
+        st.cluster_mut(&at.cluster).vm_to_write_held(&self.order.node, self.order.vmid)
+    }
+
     fn tunnel(&mut self) -> Result<&mut Tunnel, ApiError> {
         self.tunnel.as_mut().ok_or_else(|| ApiError::die("no tunnel"))
     }
 
     /// Clears the lock, where the file can be written.
     fn unlock(&self, st: &mut State, at: &At) -> Result<(), ApiError> {
-        let quorate = st.cluster(&at.cluster).quorate;
-        let (node, vmid) = (&self.order.node, self.order.vmid);
-        if !quorate {
-            return Err(ApiError::die(format!(
-                "unable to open file '/etc/pve/nodes/{node}/qemu-server/{vmid}.conf.tmp.{}' - Permission denied",
-                4000 + vmid
-            )));
-        }
-        self.vm_mut(st, at)?.conf.remove("lock");
+        self.vm_to_write(st, at)?.conf.remove("lock");
         Ok(())
     }
 
@@ -286,11 +283,7 @@ impl Migrate {
     /// Disks and configuration go; rights, pool and jobs stay. A failure is a line in the log.
     fn destroy_source(&self, st: &mut State, at: &At) {
         let (cluster, node, vmid) = (at.cluster.clone(), &self.order.node, self.order.vmid);
-        let destroyed = match st.cluster_mut(&cluster).vm_mut(node, vmid).map(|vm| vm.flock = None) {
-            Ok(()) => st.cluster_mut(&cluster).vm_to_write(node, vmid).map(|_| ()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = destroyed {
+        if let Err(error) = self.vm_to_write(st, at) {
             return st.say(at, format!("Failed to remove source VM - {}", error.message));
         }
         crate::qemu::destroy::free_disks(st, at, node, vmid);

@@ -62,8 +62,7 @@ impl Migrate {
     pub(super) fn scan(&mut self, st: &mut State, at: &At) -> Result<u64, ApiError> {
         let (vmid, to, host) = (self.order.vmid, &self.order.target_node, &self.order.endpoint.host);
         self.info(st, at, format!("starting migration of VM {vmid} to node '{to}' ({host})"));
-        st.cluster(&at.cluster).need_quorum().map_err(|_| self.read_only())?;
-        let vm = self.vm_mut(st, at)?;
+        let vm = self.vm_to_write(st, at)?;
         vm.conf.insert("lock".to_owned(), "migrate".to_owned());
         let found: Vec<Drive> = drives(&vm.conf).collect();
         let mut refused = Vec::new();
@@ -119,14 +118,6 @@ impl Migrate {
         let (slot, from, size) = (drive.slot.clone(), volid.clone(), volume.logical);
         self.volumes.push(Volume { slot, from, to: String::new(), size, live });
         Ok(())
-    }
-
-    fn read_only(&self) -> ApiError {
-        let (node, vmid) = (&self.order.node, self.order.vmid);
-        ApiError::die(format!(
-            "unable to open file '/etc/pve/nodes/{node}/qemu-server/{vmid}.conf.tmp.{}' - Permission denied",
-            4000 + vmid
-        ))
     }
 
     /// Volumes on the target, for what is mirrored or for the rest.
