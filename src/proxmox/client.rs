@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::{
     Call, ClusterConnection, Error, Limits, Params, Result, ServerTime, Settings, de,
-    params::is_sound_path,
-    session::{Freshness, Session, Ticket},
+    params::{is_sound_path, telling},
+    session::{Freshness, Session, Ticket, handed_over},
     transport::{Answer, Failure, Raw, Transport},
 };
 
@@ -42,6 +42,7 @@ struct Inner {
     good: AtomicUsize,
     transport: Transport,
     session: Session,
+    migration_token: Option<SecretString>,
     limits: Limits,
     settings: Settings,
     time: Mutex<Option<ServerTime>>,
@@ -72,6 +73,8 @@ impl Client {
     pub fn with_settings(connection: ClusterConnection, limits: Limits, settings: Settings) -> Result<Self> {
         let endpoints = connection.base_urls()?;
         let session = Session::new(&connection.name, &connection.auth)?;
+        let token = connection.migration_token.as_ref();
+        let migration_token = token.map(|token| handed_over(&connection.name, token)).transpose()?;
         let transport = Transport::new(&connection)?;
         let inner = Inner {
             name: connection.name,
@@ -79,6 +82,7 @@ impl Client {
             good: AtomicUsize::new(0),
             transport,
             session,
+            migration_token,
             limits,
             settings,
             time: Mutex::new(None),
@@ -100,6 +104,12 @@ impl Client {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// The token of this cluster that may be handed to another one, `USER@REALM!TOKENID=UUID` without prefix or comma;
+    /// None where none is configured. It is never the one that calls are made with, unless that was configured twice.
+    pub fn migration_token(&self) -> Option<&SecretString> {
+        self.inner.migration_token.as_ref()
     }
 
     /// The cluster's clock as of its last answer; None before the first.
@@ -274,12 +284,19 @@ impl Client {
         if raw.time.is_some() {
             *self.inner.time.lock().unwrap_or_else(PoisonError::into_inner) = raw.time;
         }
-        let known = self.inner.session.secret();
-        raw.interpret(call, |text| {
-            params.secrets().chain([known]).map(ExposeSecret::expose_secret).fold(text.to_owned(), |text, secret| {
-                if secret.len() < SCRUBBED { text } else { text.replace(secret, "[redacted]") }
-            })
-        })
+        raw.interpret(call, |text| self.scrub(params, text))
+    }
+
+    /// The server's words without the secrets of a call and those of the connection.
+    pub(crate) fn scrub(&self, params: &Params, words: &str) -> String {
+        let inner = &*self.inner;
+        let handed = inner.migration_token.iter().flat_map(|token| telling(token.expose_secret()));
+        let known = std::iter::once(inner.session.secret().expose_secret()).chain(handed);
+        params
+            .secrets()
+            .chain(known)
+            .filter(|secret| secret.len() >= SCRUBBED)
+            .fold(words.to_owned(), |words, secret| words.replace(secret, "[redacted]"))
     }
 
     /// Begins the next call at another endpoint.

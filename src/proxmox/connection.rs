@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::{Error, Fingerprint, Result};
+use crate::{Error, Fingerprint, Result, session};
 
 /// How one cluster is reached.
 #[derive(Clone, Debug)]
@@ -16,6 +16,9 @@ pub struct ClusterConnection {
     pub endpoints: Vec<String>,
     /// Who we are.
     pub auth: Auth,
+    /// A token of this cluster that may be handed to another one, which then logs in here with it
+    /// ([`Client::remote_migrate`](crate::Client::remote_migrate)). Root there can read it, so `auth` never stands in.
+    pub migration_token: Option<SecretString>,
     /// How we know that it is the cluster.
     pub tls: TlsTrust,
     /// Time to reach an endpoint, TLS handshake included, before the next one is tried. Default 5 s.
@@ -44,10 +47,15 @@ impl Auth {
     /// # Errors
     /// What is wrong, without the secret.
     pub fn check(&self) -> std::result::Result<(), String> {
-        crate::session::Session::new("", self).map(drop).map_err(|error| match error {
-            Error::Config { detail, .. } => detail,
-            other => other.to_string(),
-        })
+        session::Session::new("", self).map(drop).map_err(detail)
+    }
+}
+
+/// What a configuration's error says, without the name of the cluster.
+fn detail(error: Error) -> String {
+    match error {
+        Error::Config { detail, .. } => detail,
+        other => other.to_string(),
     }
 }
 
@@ -106,6 +114,7 @@ impl ClusterConnection {
             name: name.into(),
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             auth,
+            migration_token: None,
             tls: TlsTrust::default(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(60),
@@ -118,6 +127,14 @@ impl ClusterConnection {
     /// What is wrong with it, in words that don't repeat a password.
     pub fn check_endpoint(text: &str) -> std::result::Result<(), String> {
         base_url(text).map(drop)
+    }
+
+    /// Whether `token` can be [`ClusterConnection::migration_token`]; contacts nobody.
+    ///
+    /// # Errors
+    /// What is wrong, without the secret.
+    pub fn check_migration_token(token: &SecretString) -> std::result::Result<(), String> {
+        session::handed_over("", token).map(drop).map_err(detail)
     }
 
     /// The endpoints as base URLs without path, checked.
@@ -196,8 +213,9 @@ mod tests {
     fn debug_shows_no_secret() {
         let token = Auth::Token("root@pam!t=aaaa-bbbb".into());
         let password = Auth::Password { username: "root@pam".into(), password: "hunter2".into() };
-        let text =
-            format!("{:?}", [ClusterConnection::new("a", ["h"], token), ClusterConnection::new("b", ["h"], password)]);
-        assert!(!text.contains("aaaa-bbbb") && !text.contains("hunter2"), "{text}");
+        let mut second = ClusterConnection::new("b", ["h"], password);
+        second.migration_token = Some("mover@pve!t=cccc-dddd".into());
+        let text = format!("{:?}", [ClusterConnection::new("a", ["h"], token), second]);
+        assert!(!["aaaa-bbbb", "hunter2", "cccc-dddd"].iter().any(|secret| text.contains(secret)), "{text}");
     }
 }

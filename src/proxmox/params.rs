@@ -120,12 +120,13 @@ impl Params {
         out
     }
 
-    /// The secret values of this call, to be scrubbed from what the server says.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &SecretString> {
-        self.0.iter().filter_map(|(_, value)| match value {
-            Value::Secret(secret) => Some(secret),
+    /// The secret values of this call, and the secrets inside them, to be scrubbed from what the server says.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let values = self.0.iter().filter_map(|(_, value)| match value {
+            Value::Secret(secret) => Some(secret.expose_secret()),
             Value::Plain(_) => None,
-        })
+        });
+        values.flat_map(telling)
     }
 
     fn put(mut self, key: String, value: Value) -> Self {
@@ -149,6 +150,13 @@ impl fmt::Debug for Params {
             }))
             .finish()
     }
+}
+
+/// What gives a secret away: all of it, and the secret of each API token in it. Of `target-endpoint` a server may quote the
+/// token alone, while its host and fingerprint are to be read in what the server says.
+pub(crate) fn telling(secret: &str) -> impl Iterator<Item = &str> {
+    let tokens = secret.split(',').filter_map(|part| part.split_once('!')?.1.split_once('='));
+    std::iter::once(secret).chain(tokens.map(|(_, secret)| secret))
 }
 
 /// A call's path from its components, each percent-encoded: `["nodes", "pve1", "qemu", "100"]` → `/nodes/pve1/qemu/100`.
@@ -192,6 +200,14 @@ mod tests {
         assert_eq!(params.encode(), "cipassword=s3cret");
         assert!(!format!("{params:?}").contains("s3cret"));
         assert_eq!(params.get("cipassword"), None);
+    }
+
+    #[test]
+    fn a_token_inside_of_a_secret_is_one_too_and_the_rest_is_not() {
+        let endpoint = "host=10.0.0.5,apitoken=PVEAPIToken=mover@pve!t=aaaa-bbbb,fingerprint=AA:BB,port=8006";
+        let params = Params::new().set("target-vmid", 7).secret("target-endpoint", endpoint.into());
+        assert_eq!(params.secrets().collect::<Vec<_>>(), [endpoint, "aaaa-bbbb"]);
+        assert_eq!(telling("plain=password").collect::<Vec<_>>(), ["plain=password"]);
     }
 
     #[test]

@@ -66,16 +66,8 @@ impl Session {
     pub(crate) fn new(cluster: &str, auth: &Auth) -> Result<Self> {
         match auth {
             Auth::Token(token) => {
-                let text = token.expose_secret().trim();
-                let text = text.strip_prefix("PVEAPIToken=").unwrap_or(text);
-                let sound = text.split_once('=').is_some_and(|(id, secret)| {
-                    id.contains('@') && id.contains('!') && !secret.is_empty() && !text.contains([';', ' ', '%'])
-                });
-                if !sound {
-                    return Err(Error::config(cluster, "the API token must look like USER@REALM!TOKENID=UUID"));
-                }
+                let (text, secret) = token_parts(token.expose_secret()).map_err(|why| Error::config(cluster, why))?;
                 let value = sensitive(cluster, &format!("PVEAPIToken={text}"), "the API token")?;
-                let secret = text.split_once('=').map_or("", |(_, secret)| secret);
                 Ok(Self::Token(value, SecretString::from(secret)))
             }
             Auth::Password { username, password } => {
@@ -103,6 +95,33 @@ impl Session {
     }
 }
 
+/// A token that may be handed to another cluster, as it is put there: with its user, without prefix.
+pub(crate) fn handed_over(cluster: &str, token: &SecretString) -> Result<SecretString> {
+    Session::new(cluster, &Auth::Token(token.clone()))?;
+    let (text, _) = token_parts(token.expose_secret()).map_err(|why| Error::config(cluster, why))?;
+    // It travels inside a list of properties, where a comma would begin the next one.
+    if text.contains(',') {
+        return Err(Error::config(cluster, "an API token with a comma can't be handed to another cluster"));
+    }
+    Ok(SecretString::from(text))
+}
+
+/// An API token without the prefix that is accepted before it, and its secret alone.
+///
+/// # Errors
+/// What form it must have, without quoting it.
+pub(crate) fn token_parts(text: &str) -> std::result::Result<(&str, &str), &'static str> {
+    let text = text.trim();
+    let text = text.strip_prefix("PVEAPIToken=").unwrap_or(text);
+    let sound = |id: &str, secret: &str| {
+        id.contains('@') && id.contains('!') && !secret.is_empty() && !text.contains([';', ' ', '%'])
+    };
+    text.split_once('=')
+        .filter(|(id, secret)| sound(id, secret))
+        .map(|(_, secret)| (text, secret))
+        .ok_or("the API token must look like USER@REALM!TOKENID=UUID")
+}
+
 fn sensitive(cluster: &str, text: &str, what: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| Error::config(cluster, format!("{what} holds a character that cannot be sent")))?;
@@ -122,5 +141,15 @@ mod tests {
         }
         let session = Session::new("c", &Auth::Token("PVEAPIToken=root@pam!t=s3cret".into())).unwrap();
         assert!(!format!("{session:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_token_is_handed_over_in_one_form_or_not_at_all() {
+        let handed = |text: &str| handed_over("c", &text.into()).map(|token| token.expose_secret().to_owned());
+        assert_eq!(handed(" PVEAPIToken=mover@pve!t=s3cret\n").unwrap(), "mover@pve!t=s3cret");
+        for text in ["", "mover@pve!t=", "s3cret", "mover@pve!t=s3\ncret", "mover@pve!t=s3cret,host=elsewhere"] {
+            let error = handed(text).unwrap_err().to_string();
+            assert!(!error.contains("s3") && !error.contains("elsewhere"), "{error}");
+        }
     }
 }

@@ -23,6 +23,7 @@ pub use storage::{Storage, StorageDefinition, Volume, VolumeInfo};
 pub use tasks::TaskFilter;
 pub use vm::{HaManaged, PendingValue, Snapshot, VmStatus, VolumeMove};
 
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::{Client, Error, Params, Result, Upid};
@@ -37,7 +38,11 @@ fn guest_path(node: &str, vmid: u32, rest: &[&str]) -> String {
 impl Client {
     /// A POST that starts a task.
     async fn post_task(&self, path: &str, params: Params) -> Result<Upid> {
-        let data = self.post(path, params).await?;
+        let data = match self.call(Method::POST, path, &params).await?.data {
+            // What is not a UPID is quoted in the error.
+            Value::String(text) if text.parse::<Upid>().is_err() => self.scrub(&params, &text).into(),
+            data => data,
+        };
         self.as_upid("POST", path, &data)
     }
 

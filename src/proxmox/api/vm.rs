@@ -327,8 +327,9 @@ impl Client {
         self.as_opt_upid("POST", &path, &data)
     }
 
-    /// Starts to move a guest to another cluster. `target_endpoint` holds that cluster's token. Right: VM.Migrate;
-    /// there Sys.Incoming on `/` and more (`pve-behaviour.md` §1.4, §9).
+    /// Starts to move a guest to another cluster. `target_endpoint` holds that cluster's token
+    /// ([`Client::migration_token`]), which root of `node` can read. Right: VM.Migrate; there
+    /// Sys.Incoming on `/` and more (`pve-behaviour.md` §1.4, §9).
     ///
     /// # Errors
     /// 500 where this node cannot reach the other cluster; 400 for a guest under HA.

@@ -1,6 +1,7 @@
 //! What goes over the wire, and that no secret is shown (`pve-behaviour.md` §1.1, §2).
 
 use proxmox::{Auth, Client, Limits, Params};
+use secrecy::ExposeSecret;
 
 use crate::server::{Reply, Server, TOKEN, TOKEN_SECRET, answer, client, ok};
 
@@ -103,6 +104,43 @@ async fn no_secret_is_shown_anywhere() {
     let all = format!("{error} {error:?} {client:?} {:?}", server.connection());
     assert!(all.contains("cannot use"), "{all}");
     assert!(!all.contains(TOKEN_SECRET) && !all.contains("s3cr3t"), "{all}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_handed_over_is_shown_by_neither_cluster() {
+    const HANDED: &str = "cccccccc-dddd-4eee-8fff-000000000000";
+    let token = format!("mover@pve!t={HANDED}");
+    // Refusals quote the token with and without what surrounds it, and once there is a text in place of a task.
+    let text = format!("401 for PVEAPIToken={token}, that is {HANDED}, at host=10.0.0.5");
+    let server = Server::start(move |request, n| match n {
+        1 => ok(&format!("{text:?}")),
+        _ => answer(
+            &format!("500 {text}"),
+            &format!(r#"{{"data":null,"message":"{text} {}","errors":{{"a":"{text}"}}}}"#, request.body),
+        ),
+    })
+    .await;
+    let mut connection = server.connection();
+    connection.migration_token = Some(format!("PVEAPIToken={token}").into());
+    let target = client(connection.clone());
+    assert_eq!(target.migration_token().map(ExposeSecret::expose_secret), Some(token.as_str()));
+    assert!(server.client().migration_token().is_none(), "the connection's own token is never handed over by itself");
+
+    let endpoint = format!("host=10.0.0.5,apitoken=PVEAPIToken={token},fingerprint=AA:BB,port=8006");
+    let source = server.client();
+    let mut all = format!("{target:?} {connection:?}");
+    for _ in 0..2 {
+        let error = source.remote_migrate("pve1", 100, endpoint.as_str().into(), Params::new()).await.unwrap_err();
+        all += &format!(" {error} {error:?}");
+    }
+    let error = target.version().await.unwrap_err();
+    all += &format!(" {error} {error:?}");
+    assert!(!all.contains(HANDED), "{all}");
+    assert_eq!(all.matches("at host=10.0.0.5").count(), 4 + 2 + 4, "what is no secret stays: {all}");
+
+    connection.migration_token = Some(format!("{token},host=elsewhere").into());
+    let error = Client::new(connection, Limits::default()).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains(HANDED), "{error}");
 }
 
 #[tokio::test]
