@@ -9,6 +9,7 @@ use serde::Deserialize;
 struct Entry {
     endpoints: Option<Vec<String>>,
     api_token_env: Option<String>,
+    migration_token_env: Option<String>,
     username: Option<String>,
     password_env: Option<String>,
     fingerprints: Option<Vec<String>>,
@@ -27,7 +28,7 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, Written>, String> {
     struct Nested {
         clusters: BTreeMap<String, Entry>,
     }
-    for secret in ["api_token", "password"] {
+    for secret in ["api_token", "migration_token", "password"] {
         // The reader's own "unknown field" would quote no value either, but not say what to do.
         let names_it = |line: &str| {
             let key =
@@ -62,6 +63,8 @@ impl Entry {
             endpoints: self.endpoints,
             api_token: None,
             api_token_env: self.api_token_env,
+            migration_token: None,
+            migration_token_env: self.migration_token_env,
             username: self.username,
             password: None,
             password_env: self.password_env,
@@ -88,13 +91,17 @@ mod tests {
             let read = read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(read["a"].endpoints.as_deref(), Some(&["https://h:8006".to_owned()][..]), "{text}");
             assert_eq!(read["a"].api_token_env.as_deref(), Some("T"));
+            assert!(read["a"].migration_token_env.is_none());
         }
+        let read = read("a: {endpoints: [h], api_token_env: T, migration_token_env: M}").unwrap();
+        assert_eq!(read["a"].migration_token_env.as_deref(), Some("M"));
     }
 
     #[test]
     fn secrets_are_refused_without_being_quoted_and_mistakes_have_a_line() {
         for text in [
             "a:\n  api_token: hunter2\n",
+            "a:\n  migration_token: hunter2\n",
             r#"{"a": {"username": "x", "password": "hunter2"}}"#,
             "a: {password: hunter2}",
         ] {

@@ -1,4 +1,6 @@
 //! Owns reading connections as a person writes them: a provider block or a connections file over the federation file.
+mod written;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -7,30 +9,7 @@ use federation::{ClusterName, Span};
 use proxmox::{Auth, ClusterConnection, Fingerprint, TlsTrust};
 use secrecy::SecretString;
 
-/// One cluster's connection as written, beside or over the federation file's. A key here wins over the file's.
-#[derive(Debug, Clone, Default)]
-pub struct Written {
-    /// Addresses of nodes, tried in turn.
-    pub endpoints: Option<Vec<String>>,
-    /// API token.
-    pub api_token: Option<SecretString>,
-    /// Name of the environment variable that holds the API token.
-    pub api_token_env: Option<String>,
-    /// `user@realm`.
-    pub username: Option<String>,
-    /// The user's password.
-    pub password: Option<SecretString>,
-    /// Name of the environment variable that holds the password.
-    pub password_env: Option<String>,
-    /// SHA-256 fingerprints of certificates.
-    pub fingerprints: Option<Vec<String>>,
-    /// Path of a PEM file of authorities.
-    pub ca_file: Option<String>,
-    /// Whether any certificate is believed.
-    pub insecure: Option<bool>,
-    /// Time to reach one endpoint.
-    pub connect_timeout: Option<String>,
-}
+pub use written::{Written, check};
 
 /// Where files and environment variables come from, so that reading is a function of its arguments.
 pub trait Outside: Sync {
@@ -155,68 +134,6 @@ impl Connections {
     }
 }
 
-/// What is wrong with connections whatever the file, the environment and the disk say.
-pub fn check(written: &BTreeMap<String, Written>) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    for (name, written) in written {
-        let mut say = |key: &'static str, index: Option<usize>, summary: &str, detail: String| {
-            let (cluster, summary) = (name.clone(), summary.to_owned());
-            mistakes.push(Mistake { cluster, key, index, in_file: false, warning: false, summary, detail });
-        };
-        if let Err(error) = ClusterName::new(name) {
-            say("", None, "Not a cluster name", error.to_string());
-        }
-        if written.endpoints.as_ref().is_some_and(Vec::is_empty) {
-            say(
-                "endpoints",
-                None,
-                "A cluster has no address",
-                format!("Cluster {name} has an empty list of endpoints."),
-            );
-        }
-        for (index, endpoint) in written.endpoints.iter().flatten().enumerate() {
-            if let Err(why) = ClusterConnection::check_endpoint(endpoint) {
-                let detail = format!("{why}. Accepted: https://host:8006, with or without /api2/json behind it.");
-                say("endpoints", Some(index), "Not an address of a cluster", detail);
-            }
-        }
-        for (index, text) in written.fingerprints.iter().flatten().enumerate() {
-            if let Err(error) = text.parse::<Fingerprint>() {
-                say("fingerprints", Some(index), "Not a certificate's fingerprint", error.to_string());
-            }
-        }
-        if let Some(Err(error)) = written.connect_timeout.as_ref().map(|text| text.parse::<Span>()) {
-            say("connect_timeout", None, "Invalid connect_timeout", error.to_string());
-        }
-        for (key, other) in written.contradictions() {
-            let detail =
-                format!("Cluster {name} has `{key}` and `{other}`, which exclude each other: keep one of the two.");
-            say(key, None, "A connection contradicts itself", detail);
-        }
-    }
-    mistakes
-}
-
-impl Written {
-    /// Pairs of keys that exclude each other and are both there.
-    fn contradictions(&self) -> Vec<(&'static str, &'static str)> {
-        let token = self.api_token.is_some();
-        let listed = self.fingerprints.as_ref().is_some_and(|list| !list.is_empty());
-        let insecure = self.insecure == Some(true);
-        let pairs = [
-            (token && self.api_token_env.is_some(), ("api_token_env", "api_token")),
-            (token && self.username.is_some(), ("username", "api_token")),
-            (self.api_token_env.is_some() && self.username.is_some(), ("username", "api_token_env")),
-            (self.password.is_some() && self.password_env.is_some(), ("password_env", "password")),
-            (token && self.password.is_some(), ("password", "api_token")),
-            (listed && self.ca_file.is_some(), ("ca_file", "fingerprints")),
-            (listed && insecure, ("insecure", "fingerprints")),
-            (self.ca_file.is_some() && insecure, ("insecure", "ca_file")),
-        ];
-        pairs.into_iter().filter(|(both, _)| *both).map(|(_, pair)| pair).collect()
-    }
-}
-
 struct Reader<'a> {
     name: &'a str,
     written: &'a Written,
@@ -242,8 +159,10 @@ impl Reader<'_> {
             self.say("endpoints", false, "A cluster has no address", detail);
         }
         let auth = self.auth();
+        let migration_token = self.migration_token();
         let tls = self.tls();
         let mut connection = ClusterConnection::new(self.name, endpoints, auth?);
+        connection.migration_token = migration_token;
         connection.tls = tls?;
         let timeout = self.written.connect_timeout.as_ref().and_then(|text| text.parse::<Span>().ok());
         if let Some(timeout) = timeout.or_else(|| self.file.and_then(|file| file.connection_timeout)) {
@@ -256,12 +175,30 @@ impl Reader<'_> {
         let (key, in_file, auth) = self.credentials()?;
         match auth.check() {
             Ok(()) => Some(auth),
-            Err(why) => {
-                let detail = format!("Cluster {}: {why}.", self.name);
-                self.say(key, in_file, "The credentials have another form", detail);
-                None
-            }
+            Err(why) => self.other_form(key, in_file, &why),
         }
+    }
+
+    /// The token that may be handed over. The file names none: who writes it doesn't decide whom a cluster trusts.
+    fn migration_token(&mut self) -> Option<SecretString> {
+        let (key, token) = match (&self.written.migration_token, &self.written.migration_token_env) {
+            (Some(token), _) => ("migration_token", token.clone()),
+            (None, Some(variable)) => {
+                let key = "migration_token_env";
+                (key, self.variable(key, false, variable)?)
+            }
+            (None, None) => return None,
+        };
+        match ClusterConnection::check_migration_token(&token) {
+            Ok(()) => Some(token),
+            Err(why) => self.other_form(key, false, &why),
+        }
+    }
+
+    fn other_form<T>(&mut self, key: &'static str, in_file: bool, why: &str) -> Option<T> {
+        let detail = format!("Cluster {}: {why}.", self.name);
+        self.say(key, in_file, "The credentials have another form", detail);
+        None
     }
 
     /// The credentials, with the key that they come from and whether that key is the file's.
@@ -387,6 +324,8 @@ mod tests {
 
     use std::collections::BTreeMap;
 
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     struct Fake(BTreeMap<&'static str, &'static str>);
@@ -466,6 +405,38 @@ mod tests {
         let unset =
             unset.mistakes.iter().find(|m| !m.warning).map(|m| (m.key, m.in_file, m.detail.contains("FILE_PW")));
         assert_eq!(unset, Some(("password_env", true, true)));
+    }
+
+    #[test]
+    fn the_token_to_hand_over_is_one_of_its_own() {
+        let w = || Written { api_token_env: Some("TOKEN".into()), insecure: Some(true), ..Written::default() };
+        let own = read(w());
+        assert!(own.usable[0].migration_token.is_none(), "the connection's own token is no token to hand over");
+        let inline = Written { migration_token: Some(TOKEN.into()), ..w() };
+        let named = Written { migration_token_env: Some("TOKEN".into()), ..w() };
+        for written in [&inline, &named] {
+            let read = read(written.clone());
+            assert!(!read.has_errors(), "{:?}", read.mistakes);
+            let token = read.usable[0].migration_token.as_ref().map(ExposeSecret::expose_secret);
+            assert_eq!(token, Some(TOKEN));
+            assert!(!format!("{written:?} {read:?}").contains("0000-0000"));
+        }
+        let with = |token: &str| Written { migration_token: Some(token.into()), ..w() };
+        let env = |name: &str| Written { migration_token_env: Some(name.into()), ..w() };
+        let cases = [
+            (Written { migration_token: Some(TOKEN.into()), ..named }, "migration_token_env", "exclude each other"),
+            (env("NOT_SET"), "migration_token_env", "NOT_SET, which is not set"),
+            (env("BAD"), "migration_token_env", "USER@REALM!TOKENID=UUID"),
+            (with("nonsense"), "migration_token", "USER@REALM!TOKENID=UUID"),
+            (with(""), "migration_token", "USER@REALM!TOKENID=UUID"),
+            (with("a@pve!t=nonsense,b"), "migration_token", "comma"),
+        ];
+        for (written, key, says) in cases {
+            let read = read(written.clone());
+            let errors: Vec<_> = read.mistakes.iter().filter(|mistake| !mistake.warning).collect();
+            assert!(matches!(errors[..], [m] if m.key == key && !m.in_file && m.detail.contains(says)), "{errors:?}");
+            assert!(read.usable.is_empty() && !format!("{read:?}").contains("nonsense"), "{read:?}");
+        }
     }
 
     #[test]

@@ -174,6 +174,8 @@ fn written(config: &Value) -> BTreeMap<String, Written> {
         endpoints: texts(block, "endpoints"),
         api_token: text(block, "api_token").map(SecretString::from),
         api_token_env: text(block, "api_token_env"),
+        migration_token: text(block, "migration_token").map(SecretString::from),
+        migration_token_env: text(block, "migration_token_env"),
         username: text(block, "username"),
         password: text(block, "password").map(SecretString::from),
         password_env: text(block, "password_env"),

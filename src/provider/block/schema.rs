@@ -15,6 +15,14 @@ pub(crate) fn schema() -> Schema {
         Attribute::string("username").optional().describe("User, `USER@REALM`, where no token is used."),
         Attribute::string("password").optional().sensitive().describe("The user's password; see `api_token` for why not."),
         Attribute::string("password_env").optional().describe("Name of the environment variable that holds the password."),
+        Attribute::string("migration_token").optional().sensitive().describe(
+            "Token of this cluster that moves with method `offline` or `storage-migration` hand to the cluster they come from: \
+             Proxmox VE's `remote_migrate` logs in with it. Root of that cluster can read it, so give it a user of its own, \
+             Sys.Incoming on `/` and an expiry; without one such moves into this cluster are refused. Form and caution as with `api_token`.",
+        ),
+        Attribute::string("migration_token_env")
+            .optional()
+            .describe("Name of the environment variable that holds `migration_token`."),
         Attribute::new("fingerprints", Type::list(Type::String))
             .optional()
             .describe("SHA-256 fingerprints of the nodes' certificates, one per node: `A1:B2:…`. Nothing else is believed then."),
