@@ -95,6 +95,22 @@ fn the_app_role_is_what_the_table_says() {
     assert_eq!(app().rights, listed);
 }
 
+/// What root of another cluster can do with it (`pve-behaviour.md` §1.4).
+#[test]
+fn the_token_that_a_move_hands_over_is_a_user_of_its_own_with_what_a_machine_that_comes_needs() {
+    let mover = guide::team(&["The token that a move hands over"]);
+    assert_ne!(mover.user, app().user);
+    let configures = app().rights.into_iter().map(|(_, privilege)| privilege).filter(|it| it.starts_with("VM.Config."));
+    let mut expected: BTreeSet<_> = configures.map(|privilege| ("/vms".to_owned(), privilege)).collect();
+    let more = [("/", "Sys.Audit"), ("/", "Sys.Incoming"), ("/vms", "VM.Allocate")];
+    let beside = ["/storage/ceph-pool", "/storage/zfs-pool"].map(|storage| (storage, "Datastore.Audit"));
+    let space = ["/storage/ceph-pool", "/storage/zfs-pool"].map(|storage| (storage, "Datastore.AllocateSpace"));
+    let network = ["SDN.Use", "SDN.Audit"].map(|privilege| ("/sdn/zones/localnetwork", privilege));
+    let all = more.into_iter().chain(beside).chain(space).chain(network);
+    expected.extend(all.map(|(path, privilege)| (path.to_owned(), privilege.to_owned())));
+    assert_eq!(mover.rights, expected);
+}
+
 #[test]
 fn the_app_teams_commands_of_the_guide_carry_a_machine_through_its_life() {
     let team = app();

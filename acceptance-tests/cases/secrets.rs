@@ -34,6 +34,9 @@ const GUESTS: [&str; 2] = ["canary-of-the-guest-1", "canary-of-the-guest-2"];
 /// Credentials that are refused: they are secrets all the same.
 const REFUSED: &str = "canary-0000-4000-8000-refused";
 const PASSWORD: &str = "platform-secret";
+/// The token that may be handed to another cluster, and its secret. Nobody has such a user: it is given, and not used.
+const HANDED_TOKEN: &str = "mover@pve!moves=canary-0000-4000-8000-handed";
+const HANDED: &str = "canary-0000-4000-8000-handed";
 
 /// How secrets come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +69,7 @@ impl Scene {
         let world = SimulatedWorld::start(world, Options::default());
         let mut workspace = Workspace::new(cli, Path::new(PROVIDER));
         workspace.env("TF_LOG", "trace");
-        let secrets = GUESTS.into_iter().chain([REFUSED, PASSWORD]).map(str::to_owned).collect();
+        let secrets = GUESTS.into_iter().chain([REFUSED, PASSWORD, HANDED]).map(str::to_owned).collect();
         let outside = tempfile::tempdir().expect("a folder for secrets");
         let mut scene = Scene { world, workspace, way, outside, secrets, said: String::new() };
         scene.connect();
@@ -84,9 +87,14 @@ impl Scene {
     fn connect(&mut self) {
         let tokens = self.tokens();
         self.secrets.extend(tokens.iter().map(|(_, token)| token.rsplit('=').next().unwrap_or_default().to_owned()));
+        std::fs::write(self.outside.path().join("handed"), HANDED_TOKEN).expect("a file");
+        self.workspace.env("MOXXIE_CANARY_HANDED", HANDED_TOKEN);
         let mut connections = self.world.connections();
         for (name, token) in &tokens {
             let connection = connections[name].as_object_mut().expect("a connection");
+            if matches!(self.way, Way::TokenVariable | Way::PasswordVariable) {
+                connection.insert("migration_token_env".to_owned(), json!("MOXXIE_CANARY_HANDED"));
+            }
             match self.way {
                 Way::TokenVariable => {
                     self.workspace.env(&SimulatedWorld::token_variable(name), token);
@@ -113,7 +121,8 @@ impl Scene {
                 let tokens: serde_json::Map<_, _> =
                     self.tokens().into_iter().map(|(name, token)| (name, json!(token))).collect();
                 let file = self.outside.path().join("secrets.tfvars.json");
-                std::fs::write(&file, json!({ "guest": password, "tokens": tokens }).to_string()).expect("a file");
+                let all = json!({ "guest": password, "tokens": tokens, "handed": HANDED_TOKEN });
+                std::fs::write(&file, all.to_string()).expect("a file");
                 let words = format!("-var-file={}", file.display());
                 for command in ["TF_CLI_ARGS_plan", "TF_CLI_ARGS_apply", "TF_CLI_ARGS_destroy"] {
                     self.workspace.env(command, &words);
@@ -126,10 +135,9 @@ impl Scene {
         let ephemeral = |name: &str, kind: &str| {
             format!("variable \"{name}\" {{\n  type = {kind}\n  ephemeral = true\n  sensitive = true\n}}\n")
         };
-        let merged = |token: String| {
-            format!(
-                "clusters = {{ for name, cluster in var.clusters : name => merge(cluster, {{ api_token = {token} }}) }}"
-            )
+        let merged = |token: String, handed: String| {
+            let tokens = format!("{{ api_token = {token}, migration_token = {handed} }}");
+            format!("clusters = {{ for name, cluster in var.clusters : name => merge(cluster, {tokens}) }}")
         };
         let outside = self.outside.path().display();
         let (clusters, password, more) = match self.way {
@@ -137,14 +145,14 @@ impl Scene {
                 ("clusters = var.clusters".to_owned(), "var.guest".to_owned(), ephemeral("guest", "string"))
             }
             Way::Files => (
-                merged(format!("trimspace(file(\"{outside}/${{name}}\"))")),
+                merged(format!("trimspace(file(\"{outside}/${{name}}\"))"), format!("file(\"{outside}/handed\")")),
                 format!("file(\"{outside}/guest\")"),
                 String::new(),
             ),
             Way::VariablesFile => (
-                merged("var.tokens[name]".to_owned()),
+                merged("var.tokens[name]".to_owned(), "var.handed".to_owned()),
                 "var.guest".to_owned(),
-                ephemeral("guest", "string") + &ephemeral("tokens", "map(string)"),
+                ephemeral("guest", "string") + &ephemeral("handed", "string") + &ephemeral("tokens", "map(string)"),
             ),
         };
         let block = format!("provider \"moxxie\" {{\n  {clusters}\n  audit_file = \"audit.jsonl\"\n}}");

@@ -204,6 +204,12 @@ fn provider_blocks_and_their_clusters() {
             &["clusters[\"a\"].api_token", "exclude each other"],
         ),
         row(
+            "two tokens to hand over",
+            with("migration_token = \"a@pve!t=x\"\n    migration_token_env = \"T\""),
+            "a = {",
+            &["clusters[\"a\"].migration_token_env", "exclude each other"],
+        ),
+        row(
             "a token and a user",
             with("username = \"root@pam\""),
             "a = {",
@@ -345,6 +351,18 @@ fn what_only_the_environment_and_the_clusters_know() {
                 alone("api_token_env = \"NO_TOKEN\""),
                 "a = {",
                 &["clusters[\"a\"].api_token_env", "USER@REALM!TOKENID=UUID"],
+            ),
+            row(
+                "a variable of a token to hand over that is not set",
+                alone(&format!("{token}\n    migration_token_env = \"NOT_SET\"")),
+                "a = {",
+                &["clusters[\"a\"].migration_token_env", "NOT_SET", "not set"],
+            ),
+            row(
+                "a token to hand over of another form",
+                alone(&format!("{token}\n    migration_token_env = \"NO_TOKEN\"")),
+                "a = {",
+                &["clusters[\"a\"].migration_token_env", "USER@REALM!TOKENID=UUID"],
             ),
             // State may say both, so it is the plan of a new machine that finds them.
             row(

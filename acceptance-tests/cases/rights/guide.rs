@@ -67,7 +67,8 @@ pub fn team(headings: &[&str]) -> Team {
                 let role = roles.get(role).unwrap_or_else(|| panic!("{command}: no such role"));
                 rights.extend(role.iter().map(|privilege| (path.to_owned(), privilege.clone())));
             }
-            ["user", "token", "add", user, id, "-privsep", "0"] => {
+            ["user", "token", "add", user, id, "-privsep", "0"]
+            | ["user", "token", "add", user, id, "-privsep", "0", "-expire", ..] => {
                 assert!(users.contains(user), "{command}: no such user");
                 tokens.insert(format!("{user}!{id}"));
             }
