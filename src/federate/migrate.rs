@@ -186,7 +186,7 @@ fn text(plan: &MigrationPlan, dry: bool) -> String {
         crate::validate::list(&mut text, &format!("{} in the way:", counted(lines.len(), "thing")), &lines);
     } else if dry {
         let mut table = Table::new(&["STEP", "WHAT IT DOES"]);
-        for StepInfo { step, does, .. } in plan.steps {
+        for StepInfo { step, does, .. } in &plan.steps {
             table.row(vec![step.to_string(), (*does).to_owned()]);
         }
         text += &format!("\n{}", table.text(""));
@@ -209,7 +209,7 @@ fn value(plan: &MigrationPlan) -> Value {
         })
     };
     let mapping = |mapping: &operations::Mapping| json!({ "slot": mapping.slot.to_string(), "name": mapping.name, "from": mapping.from, "to": mapping.to });
-    let step = |step: &StepInfo| json!({ "step": step.step.to_string(), "does": step.does, "undoes": step.undoes });
+    let step = |step: &&StepInfo| json!({ "step": step.step.to_string(), "does": step.does, "undoes": step.undoes });
     json!({
         "name": plan.name,
         "from": place_value(&plan.from),

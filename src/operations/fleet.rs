@@ -34,6 +34,9 @@ pub struct Settings {
     pub fact_age: Span,
     /// How long an archive may take to show up on the target (attribute caches of network file systems: up to 60 s).
     pub archive_visible: Span,
+    /// How long after its call a migration to another cluster may still begin, though nothing shows it yet: the node connects to
+    /// the other cluster before there is a task, and each of those calls has a timeout of its own (`pve-behaviour.md` §9).
+    pub late_migration: Span,
     /// How long Proxmox VE may take to remove a replication job of a source that goes: it does so once a minute.
     pub replication_removed: Span,
 }
@@ -48,6 +51,7 @@ impl Default for Settings {
             delete: Span::from_secs(3600),
             fact_age: Span::from_secs(10),
             archive_visible: Span::from_secs(120),
+            late_migration: Span::from_secs(300),
             replication_removed: Span::from_secs(180),
         }
     }

@@ -99,6 +99,11 @@ impl Guest {
             .or_else(|| self.expired.clone())
     }
 
+    /// Whether nobody can start it: fenced by us, or locked for good. While it is still being sent it runs, and is the machine.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        self.config.template() || (locked_for_good(&self.config) && !self.running)
+    }
+
     /// Whether this is a fenced source of a move, and not the machine itself.
     pub fn is_retired(&self) -> bool {
         self.mark.retired.is_some()
@@ -107,6 +112,11 @@ impl Guest {
     /// Itself as it runs: without what waits for its restart.
     pub fn in_force(&self) -> Guest {
         Guest { config: self.config.clone().without(&self.waiting), ..self.clone() }
+    }
+
+    /// Leaves copies out that are past their date and that nothing can be done about. `now`: its cluster's clock.
+    pub(crate) fn expired_but(&mut self, kept: &[Copy], now: i64) {
+        self.expired = expired_but(&self.mark, kept, now);
     }
 
     /// Takes in copies that its notes don't tell of any more. `now`: its cluster's clock.
@@ -306,7 +316,11 @@ impl Site {
 
 /// What of a machine is past its date, in words.
 fn expired(mark: &Mark, now: i64) -> Option<String> {
-    let copy = mark.copies.iter().find(|copy| copy.until <= now);
+    expired_but(mark, &[], now)
+}
+
+fn expired_but(mark: &Mark, kept: &[Copy], now: i64) -> Option<String> {
+    let copy = mark.copies.iter().find(|copy| copy.until <= now && !kept.contains(copy));
     let copy =
         copy.map(|copy| format!("retired copy {}/{} is past its date: apply removes it", copy.cluster, copy.vmid));
     copy.or_else(|| {
@@ -326,6 +340,13 @@ impl Copy {
 /// Seconds since 1970 as RFC 3339 in UTC.
 pub(crate) fn rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s since 1970"), |time| time.to_string())
+}
+
+/// Whether a migration of Proxmox VE's that a move of ours asked for has locked a guest, so that no token can start or change it. One
+/// that somebody migrates inside its cluster is locked too, and belongs to no operation.
+pub(crate) fn locked_for_good(config: &VmConfig) -> bool {
+    let of_a_move = || notes::split(config.description().unwrap_or_default()).mark.op.is_some();
+    config.lock() == Some(crate::relocate::LOCK) && of_a_move()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Owns finding a virtual machine: where it was, elsewhere, or gone; and when none of these may be said (design §5, Identity).
 use federation::ClusterName;
+use federation::model::Method;
 use proxmox::Resource;
 
 use crate::failure::Failure;
@@ -7,6 +8,7 @@ use crate::fleet::Fleet;
 use crate::guest::{Answer, Guest, Record};
 use crate::journal::{Journal, Kind, Place, move_pool};
 use crate::notes::MarkFound;
+use crate::relocate::LOCK;
 use crate::site::Site;
 
 /// What can be said of a recorded virtual machine.
@@ -41,7 +43,25 @@ impl Fleet {
     async fn whole(&self, record: &Record, guest: Box<Guest>) -> Box<Guest> {
         let mut guest = self.recalled(record, guest).await;
         guest.old_copy = self.old_copy_of(&guest).await;
+        self.expired_by_now(&mut guest).await;
         guest
+    }
+
+    /// A copy that Proxmox VE locked can't be removed by any apply, so that past its date it is no unfinished business while it is there.
+    async fn expired_by_now(&self, guest: &mut Guest) {
+        if guest.expired.is_none() {
+            return;
+        }
+        let mut locked = Vec::new();
+        for copy in &guest.mark.copies {
+            let Some(site) = self.site(copy.cluster.as_str()) else { continue };
+            let is_locked = |found: &Resource| found.lock.as_deref() == Some(LOCK);
+            if site.glance().await.is_ok_and(|now| now.guest(copy.vmid).is_some_and(is_locked)) {
+                locked.push(copy.clone());
+            }
+        }
+        let now = self.site(guest.place.cluster.as_str()).map_or(0, |site| site.now());
+        guest.expired_but(&locked, now);
     }
 
     /// Somebody may have saved other notes over our mark, in a tab of Proxmox VE's interface that was open for long. The
@@ -53,7 +73,8 @@ impl Fleet {
         let mut copies = Vec::new();
         for copy in &record.copies {
             let Some(site) = self.site(copy.cluster.as_str()) else { continue };
-            let there = site.glance().await.is_ok_and(|now| now.guest(copy.vmid).is_some_and(|found| found.template));
+            let fenced = |found: &Resource| found.template || found.lock.as_deref() == Some(LOCK);
+            let there = site.glance().await.is_ok_and(|now| now.guest(copy.vmid).is_some_and(fenced));
             if there && (&copy.cluster, copy.vmid) != (&guest.place.cluster, guest.place.vmid) {
                 copies.push(copy.clone());
             }
@@ -83,7 +104,7 @@ impl Fleet {
         }
         match site.ask(record.vmid, &record.node, &record.uuid, record.running).await {
             // A fenced source, whose notes somebody may have saved over; or no machine any more.
-            Answer::Is(guest) if guest.config.template() && (guest.is_retired() || guest.operation.is_none()) => {
+            Answer::Is(guest) if guest.is_left_behind() && (guest.is_retired() || guest.operation.is_none()) => {
                 self.moved_on(record, &guest).await
             }
             Answer::Is(mut guest) => {
@@ -230,7 +251,8 @@ impl Fleet {
                 }
             }
         }
-        found.retain(|guest| !guest.is_retired());
+        // A template that nobody retired is looked at, too.
+        found.retain(|guest| !guest.is_retired() && (guest.config.template() || !guest.is_left_behind()));
         match found.len() {
             1 => Ok(found.remove(0)),
             0 => Err(Failure::new(what).at("no cluster has a virtual machine of that name or UUID")),
@@ -276,7 +298,7 @@ fn adopt(record: &Record, mut found: Vec<Guest>, unseen: Vec<String>) -> Found {
         guest.running
             && guest.operation.is_none()
             && !guest.is_retired()
-            && !guest.config.template()
+            && !guest.is_left_behind()
             && guest.mark.op.is_none()
     };
     let recorded = |cluster: &ClusterName, vmid: u32| (cluster, vmid) == (&record.cluster, record.vmid);
@@ -289,8 +311,14 @@ fn adopt(record: &Record, mut found: Vec<Guest>, unseen: Vec<String>) -> Found {
             let is_here = |place: &Place| (&place.cluster, place.vmid) == (&guest.place.cluster, guest.place.vmid);
             (journal.from.as_ref().is_some_and(end) || end(&journal.to)) && journal.machine().is_some_and(is_here)
         });
-        let fenced = guest.is_retired() || guest.config.template();
-        moving || (from && guest.operation.is_none() && !fenced)
+        // All that is left of a move that Proxmox VE carries out, whose source a person has removed: its next apply goes on with it.
+        let sent = guest.operation.as_ref().is_some_and(|journal| {
+            let is_here = (&journal.to.cluster, journal.to.vmid) == (&guest.place.cluster, guest.place.vmid);
+            let from = journal.from.as_ref().is_some_and(|from| recorded(&from.cluster, from.vmid));
+            journal.method != Method::BackupRestore && is_here && from && guest.config.lock().is_none()
+        });
+        let fenced = guest.is_retired() || guest.is_left_behind();
+        moving || sent || (from && guest.operation.is_none() && !fenced)
     };
     match found.as_slice() {
         [] => Found::Gone,

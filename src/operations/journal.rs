@@ -1,6 +1,6 @@
 //! Owns what is written down about an unfinished operation: the comment of its pool (schema.md, operation journal).
 use federation::ClusterName;
-use federation::migration::Step;
+use federation::migration::{Method, Step};
 use federation::placement::Request;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,9 @@ pub struct Journal {
     /// A create that lets others go first: it makes nothing before it claims again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub steps_back: bool,
+    /// How a move is carried out, once it has begun: whatever the path says by then.
+    #[serde(default = "by_archive", skip_serializing_if = "is_by_archive")]
+    pub method: Method,
     /// How far it has come.
     pub step: Step,
     /// How often it was taken over.
@@ -152,7 +155,8 @@ pub struct Journal {
     /// When the source was told to shut down: seconds since 1970 by its clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_since: Option<i64>,
-    /// The target's clock just before that, in seconds since 1970: older tasks of its VMID are not ours.
+    /// The target's clock just before that, in seconds since 1970: older tasks of its VMID are not ours. Where Proxmox VE sends the
+    /// machine itself: the source's clock before it was told to.
     #[serde(default)]
     pub restore_at: i64,
     /// It is being taken back: whoever takes over goes on with that.
@@ -164,6 +168,14 @@ pub struct Journal {
     /// What undo needs.
     #[serde(default)]
     pub undo: Undo,
+}
+
+fn by_archive() -> Method {
+    Method::BackupRestore
+}
+
+fn is_by_archive(method: &Method) -> bool {
+    *method == by_archive()
 }
 
 impl Journal {
@@ -248,6 +260,7 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         to,
         wants: None,
         steps_back: false,
+        method: by_archive(),
         step: Step::Taken,
         epoch: 0,
         holder: Holder::me(),
@@ -306,6 +319,7 @@ pub(crate) mod tests {
             to: place("b"),
             wants: None,
             steps_back: false,
+            method: by_archive(),
             step,
             epoch: 0,
             holder: Holder::me(),
@@ -338,6 +352,9 @@ pub(crate) mod tests {
         assert!(!written.contains('\n') && written.len() < 2048, "{written}");
         assert_eq!(Journal::read(&format!(" {written}\n")), Some(journal(Step::Restore)));
         assert_eq!(Journal::read("notes of a person"), None);
+        assert!(!written.contains("method"), "as journals were before there was more than one");
+        let sent = Journal { method: Method::Offline, ..journal(Step::Carry) };
+        assert_eq!(Journal::read(&sent.write()), Some(sent));
         let wants = Request {
             pool: Some("prod".parse().expect("a name")),
             memory: federation::Bytes::from_gib(3),

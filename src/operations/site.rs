@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinSet;
 
+use crate::guest::locked_for_good;
 use crate::inventory::Structure;
 use crate::journal::{Journal, OPERATIONS};
 
@@ -180,7 +181,7 @@ impl Site {
     }
 
     /// The MAC addresses of its virtual machines, as far as the token sees them, not older than `age`: one read each, which many
-    /// machines that move at once share. Templates, and so fenced copies, can't start and don't count.
+    /// machines that move at once share. Templates, and so fenced copies, can't start and don't count, nor what is locked for good.
     pub(crate) async fn macs(&self, age: Duration) -> Arc<Vec<MacsOf>> {
         let mut known = self.macs.lock().await;
         if let Some((_, macs)) = known.as_ref().filter(|(at, _)| at.elapsed() <= age) {
@@ -192,9 +193,14 @@ impl Site {
         for guest in guests.filter(|guest| guest.kind == "qemu" && !guest.template) {
             let (Some(vmid), Some(node)) = (guest.vmid, guest.node.clone()) else { continue };
             let client = self.client.clone();
+            let is_stopped = guest.status.as_deref() == Some("stopped");
             // The client bounds how many of these calls run at once.
             asked.spawn(async move {
-                let config = client.vm_config(&node, vmid, true).await.ok()?;
+                let config = client
+                    .vm_config(&node, vmid, true)
+                    .await
+                    .ok()
+                    .filter(|config| !is_stopped || !locked_for_good(config))?;
                 let nics = config.nics().unwrap_or_default();
                 let macs = nics.values().filter_map(proxmox::NicSpec::mac).map(str::to_uppercase).collect();
                 Some(MacsOf { vmid, name: config.name().unwrap_or_default().to_owned(), macs })

@@ -217,8 +217,17 @@ impl Fleet {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(Failure::new(what).at(place.to_string()).said(error).next("apply again")),
         };
-        let ours =
-            guest.is_retired() && guest.config.template() && guest.uuid.eq_ignore_ascii_case(uuid) && !guest.running;
+        if !guest.uuid.eq_ignore_ascii_case(uuid) {
+            // Removed by hand, and its VMID is another's by now.
+            return Ok(());
+        }
+        if guest.is_left_behind() && !guest.config.template() {
+            let id = copy.vmid;
+            return Err(Failure::new(format!("A source that Proxmox VE locked stays: {}/{id}", copy.cluster))
+                .at(format!("{place}: no token can remove it"))
+                .next(format!("on {node}: qm unlock {id} && qm set {id} --protection 0 && qm destroy {id}")));
+        }
+        let ours = guest.is_retired() && guest.config.template() && !guest.running;
         if !ours {
             return Err(Failure::new(format!(
                 "A retired copy is not as it was left, and stays: {}/{}",

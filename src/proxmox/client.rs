@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Call, ClusterConnection, Error, Limits, Params, Result, ServerTime, Settings, de,
+    Auth, Call, ClusterConnection, Error, Limits, Params, Result, ServerTime, Settings, de,
     params::{is_sound_path, telling},
     session::{Freshness, Session, Ticket, handed_over},
     transport::{Answer, Failure, Raw, Transport},
@@ -41,7 +41,7 @@ struct Inner {
     /// The endpoint to begin with.
     good: AtomicUsize,
     transport: Transport,
-    session: Session,
+    session: Arc<Session>,
     migration_token: Option<SecretString>,
     limits: Limits,
     settings: Settings,
@@ -81,7 +81,7 @@ impl Client {
             endpoints,
             good: AtomicUsize::new(0),
             transport,
-            session,
+            session: Arc::new(session),
             migration_token,
             limits,
             settings,
@@ -99,6 +99,41 @@ impl Client {
     pub fn endpoint(&self) -> &str {
         let index = self.inner.good.load(Ordering::Relaxed) % self.inner.endpoints.len();
         &self.inner.endpoints[index]
+    }
+
+    /// Every endpoint, as a URL without path.
+    pub fn endpoints(&self) -> &[String] {
+        &self.inner.endpoints
+    }
+
+    /// The same client at one endpoint alone.
+    pub(crate) fn only_at(&self, endpoint: &str) -> Client {
+        self.varied(vec![endpoint.to_owned()], self.inner.session.clone())
+    }
+
+    /// The same cluster, as the holder of this token.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what is no token.
+    pub fn with_token(&self, token: &SecretString) -> Result<Client> {
+        let session = Session::new(&self.inner.name, &Auth::Token(token.clone()))?;
+        Ok(self.varied(self.inner.endpoints.clone(), Arc::new(session)))
+    }
+
+    fn varied(&self, endpoints: Vec<String>, session: Arc<Session>) -> Client {
+        let inner = &*self.inner;
+        let inner = Inner {
+            name: inner.name.clone(),
+            endpoints,
+            good: AtomicUsize::new(0),
+            transport: inner.transport.clone(),
+            session,
+            migration_token: inner.migration_token.clone(),
+            limits: inner.limits.clone(),
+            settings: inner.settings.clone(),
+            time: Mutex::new(None),
+        };
+        Client { inner: Arc::new(inner) }
     }
 
     /// The settings.
@@ -202,7 +237,7 @@ impl Client {
 
     /// The headers to send, and which ticket they carry. `refused` is a ticket that is not to be used any more.
     async fn credentials(&self, method: &Method, refused: Option<u64>) -> Result<(HeaderMap, Option<u64>)> {
-        let (username, password, slot) = match &self.inner.session {
+        let (username, password, slot) = match &*self.inner.session {
             Session::Token(value, _) => return Ok((Session::token_headers(value), None)),
             Session::Password { username, password, ticket } => (username, password, ticket),
         };

@@ -16,7 +16,7 @@ const IDLE: Duration = Duration::from_secs(4);
 const KEPT: usize = 32;
 
 /// The two HTTP clients of a connection. They share the TLS session store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Transport {
     /// For reads: connections are kept for a while.
     reads: reqwest::Client,

@@ -40,6 +40,8 @@ pub struct Check {
 
 const ALL: &[Method] = Method::ALL;
 const ARCHIVE: &[Method] = &[Method::BackupRestore];
+const DIRECT: &[Method] = &[Method::StorageMigration, Method::Offline];
+const ONLINE: &[Method] = &[Method::StorageMigration];
 
 const NETWORK: Option<&str> = Some(PRE_MIGRATION_CHECKS[0]);
 const STORAGE: Option<&str> = Some(PRE_MIGRATION_CHECKS[1]);
@@ -62,6 +64,39 @@ const fn check(
 pub const PREFLIGHT: &[Check] = &[
     check("reachable", Side::Both, true, NETWORK, ALL, "do both clusters answer"),
     check("path", Side::Both, true, None, ALL, "are the path's method and transport carried out"),
+    check(
+        "migration_token",
+        Side::Target,
+        true,
+        None,
+        DIRECT,
+        "has the target's connection a token for the source, with every right that the other side of a migration needs",
+    ),
+    check(
+        "target_endpoint",
+        Side::Target,
+        true,
+        NETWORK,
+        DIRECT,
+        "is the target's node one of its connection's endpoints",
+    ),
+    check(
+        "sent_whole",
+        Side::Source,
+        true,
+        CONFIG,
+        DIRECT,
+        "can Proxmox VE send the machine as it is, which it else finds out once it is shut down or copied",
+    ),
+    check("locked_source", Side::Source, true, CONFIG, DIRECT, "is the source meant to be kept: it stays locked"),
+    check(
+        "same_network",
+        Side::Target,
+        true,
+        NETWORK,
+        ONLINE,
+        "keep its networks their VLANs, and one bridge and one storage become one: the guest runs",
+    ),
     check("encryption", Side::Both, true, NETWORK, ALL, "does transport or link encrypt where it is required"),
     check("quorum", Side::Both, true, NETWORK, ALL, "have both clusters quorum"),
     check(
@@ -83,16 +118,9 @@ pub const PREFLIGHT: &[Check] = &[
         ARCHIVE,
         "has every disk backup=1, or is its loss accepted",
     ),
-    check("unused_disks", Side::Source, true, CONFIG, ARCHIVE, "is no disk detached, or is its loss accepted"),
+    check("unused_disks", Side::Source, true, CONFIG, ALL, "is no disk detached, or is its loss accepted"),
     check("snapshots", Side::Source, true, CONFIG, ALL, "has the machine no snapshots, or is their loss accepted"),
-    check(
-        "pending_changes",
-        Side::Source,
-        true,
-        CONFIG,
-        ARCHIVE,
-        "waits no change for a restart, or is its loss accepted",
-    ),
+    check("pending_changes", Side::Source, true, CONFIG, ALL, "waits no change for a restart, or is its loss accepted"),
     check("transport_same", Side::Both, true, STORAGE, ARCHIVE, "is the transfer storage the same from both sides"),
     check("transport_space", Side::Source, true, STORAGE, ARCHIVE, "does the archive fit on the transfer storage"),
     check("storage_map", Side::Target, true, STORAGE, ALL, "is every disk's storage known, and there for disk images"),

@@ -17,8 +17,8 @@ pub use checks::{ACCEPTED_LOSSES, Check, PRE_MIGRATION_CHECKS, PREFLIGHT, Side, 
 pub use spread::{NoRoom, Onward, Spread, Volume, belongs, spread};
 pub use step::{STEPS, Step, StepInfo, steps_of_a_move};
 pub use transition::{
-    AfterFailure, Found, Way, after_failure, following, following_in_recovery, following_unwell, resume,
-    resume_recovery,
+    AfterFailure, Carried, Ends, Found, Way, after_failure, carried, following, following_direct,
+    following_in_recovery, following_unwell, resume, resume_direct, resume_recovery,
 };
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! The table of steps of a move by backup and restore, in the order they are done.
+//! The table of steps of a move, in the order they are done; which of them a method has.
 
+use super::transition::{following, following_direct};
+use crate::model::Method;
 use crate::model::words::words;
 
 words! {
@@ -20,7 +22,9 @@ words! {
         Transfer = "transfer",
         /// The archive becomes a virtual machine on the target, its links down.
         Restore = "restore",
-        /// Volumes that belong on other storages of the target than the one restored to are moved there.
+        /// Instead of backup and restore: Proxmox VE itself sends the machine over, by `remote_migrate`.
+        Carry = "carry",
+        /// Volumes that belong on other storages of the target than the one they came to are moved there.
         Spread = "spread",
         /// The target is compared with the source, key by key.
         Verify = "verify",
@@ -107,6 +111,15 @@ pub const STEPS: &[StepInfo] = &[
         recognised: "the journal's restore task ended well",
     },
     StepInfo {
+        step: Step::Carry,
+        does: "note the operation on the source, then POST remote_migrate (delete 0) with the path's migration token; it must end with the \
+               source locked and the target whole; then name, pool, and, of a stopped machine, networks mapped with link_down=1",
+        undoes: Some(
+            "nothing, once the target is whole: the next apply goes on; before, remove what is left there, or name it where it is locked",
+        ),
+        recognised: "the source is stopped and has lock migrate; the target has its UUID and no lock",
+    },
+    StepInfo {
         step: Step::Spread,
         does: "move volumes that belong on other storages there, one by one (delete 1), each written down before",
         undoes: Some("remove what our moves made with the target; name what a killed one left"),
@@ -186,9 +199,14 @@ pub const STEPS: &[StepInfo] = &[
     },
 ];
 
-/// The steps of a move without trouble: not those that return a machine that was not well.
-pub fn steps_of_a_move() -> &'static [StepInfo] {
-    STEPS.split_at(Step::Release as usize + 1).0
+/// The steps of a move by a method, without trouble: not those that return a machine that was not well.
+pub fn steps_of_a_move(method: Method) -> Vec<&'static StepInfo> {
+    let next = |step: &Step| match method {
+        Method::BackupRestore => following(*step),
+        Method::Offline => following_direct(*step, false),
+        Method::StorageMigration => following_direct(*step, true),
+    };
+    std::iter::successors(Some(Step::Taken), next).map(Step::info).collect()
 }
 
 impl Step {

@@ -21,7 +21,57 @@ fn a_move_without_trouble_does_every_step_once() {
     while let Some(step) = following(done[done.len() - 1]) {
         done.push(step);
     }
-    assert_eq!(done, Step::ALL.iter().copied().filter(|step| *step <= Step::Release).collect::<Vec<_>>());
+    let all = |step: &Step| *step <= Step::Release && *step != Step::Carry;
+    assert_eq!(done, Step::ALL.iter().copied().filter(all).collect::<Vec<_>>());
+    assert!(steps_of_a_move(Method::BackupRestore).iter().map(|info| info.step).eq(done));
+}
+
+#[test]
+fn what_proxmox_ve_sends_over_has_no_archive_and_no_fence_of_ours() {
+    let steps = |method| steps_of_a_move(method).into_iter().map(|info| info.step).collect::<Vec<_>>();
+    let ending = [Step::Live, Step::Start, Step::Health, Step::Commit, Step::Retire, Step::Release];
+    let offline = [Step::Taken, Step::Shutdown, Step::Onboot, Step::Carry, Step::Spread, Step::Verify];
+    assert_eq!(steps(Method::Offline), [&offline[..], &ending].concat());
+    assert_eq!(steps(Method::StorageMigration), [&[Step::Taken, Step::Onboot, Step::Carry][..], &ending].concat());
+}
+
+/// Both ends in every state.
+fn every_end() -> impl Iterator<Item = Ends> {
+    (0..64u32).map(|bits| Ends {
+        source_locked: bits & 1 != 0,
+        source_runs: bits & 2 != 0,
+        target: bits & 4 != 0,
+        target_locked: bits & 8 != 0,
+        target_runs: bits & 16 != 0,
+        online: bits & 32 != 0,
+    })
+}
+
+#[test]
+fn a_carried_machine_goes_forward_and_none_that_may_be_the_newest_is_called_a_remnant() {
+    for ends in every_end() {
+        match carried(ends) {
+            Carried::Whole => {
+                assert!(ends.source_locked && !ends.source_runs && ends.target && !ends.target_locked, "{ends:?}");
+            }
+            // Then the source is started and what is on the target may be removed.
+            Carried::Nothing => {
+                assert!(!ends.source_locked && !ends.target_runs, "{ends:?}");
+                assert!(!(ends.online && ends.target && !ends.target_locked), "{ends:?}: it may have run");
+            }
+            Carried::Torn => {}
+        }
+        for step in Step::ALL.iter().copied() {
+            let way = resume_direct(step, carried(ends));
+            if step.is_past_live() {
+                assert_eq!(way, Some(Way::Forward), "{step}");
+            } else if step < Step::Carry {
+                assert_eq!(way, Some(Way::Back), "{step}");
+            } else {
+                assert_eq!(way.is_none(), carried(ends) == Carried::Torn, "{step} {ends:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -11,14 +11,33 @@
 //! A recovery goes the same way without a source: Taken ─► Restore … Commit ─► Release. The archive it restores is there, and
 //! nobody can be asked whether it is the newest state.
 //!
+//! Where Proxmox VE itself sends the machine over: Taken ─► (Shutdown) ─► Onboot ─► Carry ─► Spread ─► Verify ─► Live …, and while it
+//! runs: Carry ─► Live. Proxmox VE leaves the source locked then, which no token can change: a carried machine is not taken back, also
+//! before Live.
+//!
 //! From Halt on, too, it only goes forward. "Live" and "Returned" say which copy is the machine; between the two copies one
 //! is always fenced.
 
 use super::step::{STEPS, Step};
 
-/// The step after `step`; none after the last of either ending.
+/// The step after `step` of a move by backup and restore; none after the last of either ending.
 pub fn following(step: Step) -> Option<Step> {
-    if step == Step::Release { None } else { STEPS.get(step as usize + 1).map(|info| info.step) }
+    match step {
+        Step::Release => None,
+        Step::Restore => Some(Step::Spread),
+        step => STEPS.get(step as usize + 1).map(|info| info.step),
+    }
+}
+
+/// The step after `step` of a move that Proxmox VE carries out itself (`remote_migrate`). `online`: while the machine runs, so
+/// that the target is the machine as soon as it is carried.
+pub fn following_direct(step: Step, online: bool) -> Option<Step> {
+    match step {
+        Step::Taken if online => Some(Step::Onboot),
+        Step::Onboot => Some(Step::Carry),
+        Step::Carry if online => Some(Step::Live),
+        step => following(step),
+    }
 }
 
 /// The step after `step` of a recovery, whose source is lost: what concerns it is left out.
@@ -90,4 +109,56 @@ pub fn resume(found: Found) -> Way {
 /// wanted.
 pub fn resume_recovery(step: Step, taking_back: bool, wanted: bool) -> Way {
     if step.is_past_live() || (wanted && !taking_back) { Way::Forward } else { Way::Back }
+}
+
+/// What Proxmox VE's own migration has come to, as source and target show it once no task of it runs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carried {
+    /// The source is not locked, and the target is not there, or is not more than a remnant.
+    Nothing,
+    /// The source is stopped and locked for good, and the target is whole: it has the newest state.
+    Whole,
+    /// Neither can be said: a person has to look at both.
+    Torn,
+}
+
+/// What is there of both machines after Proxmox VE's own migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The source has the lock that a migration takes, and leaves behind when it succeeds (`pve-behaviour.md` §9).
+    pub source_locked: bool,
+    /// The source runs.
+    pub source_runs: bool,
+    /// A machine with its UUID is on the target.
+    pub target: bool,
+    /// That has a lock.
+    pub target_locked: bool,
+    /// That runs.
+    pub target_runs: bool,
+    /// It was sent over while it ran.
+    pub online: bool,
+}
+
+/// What a migration has come to. Nothing that may hold newer state than the other end is ever called a remnant.
+pub fn carried(ends: Ends) -> Carried {
+    let whole_there = ends.target && !ends.target_locked;
+    // Proxmox VE unlocks the target last of all. Whether that runs doesn't matter: a guest that came while it ran may have shut down since.
+    if ends.source_locked && !ends.source_runs && whole_there {
+        return Carried::Whole;
+    }
+    // One that came while it ran, and is whole, has run there: what it wrote since would be lost.
+    let may_be_newer = ends.target_runs || (whole_there && ends.online);
+    if ends.source_locked || may_be_newer { Carried::Torn } else { Carried::Nothing }
+}
+
+/// Which way a process goes that takes over a move that Proxmox VE carries out; `None` where a person has to look first.
+/// `carried` is asked from the step `Carry` on.
+pub fn resume_direct(step: Step, carried: Carried) -> Option<Way> {
+    match carried {
+        _ if step.is_past_live() => Some(Way::Forward),
+        _ if step < Step::Carry => Some(Way::Back),
+        Carried::Whole => Some(Way::Forward),
+        Carried::Nothing => Some(Way::Back),
+        Carried::Torn => None,
+    }
 }

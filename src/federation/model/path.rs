@@ -75,6 +75,14 @@ words! {
     }
 }
 
+impl Method {
+    /// What is carried out for a machine that runs or doesn't: there is nothing to keep running of one that is off.
+    #[must_use]
+    pub fn of(self, running: bool) -> Method {
+        if self == Method::StorageMigration && !running { Method::Offline } else { self }
+    }
+}
+
 /// A link from one cluster to another, as declared.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -2,7 +2,7 @@
 use federation::ClusterName;
 
 use crate::fleet::Fleet;
-use crate::guest::{Answer, Guest, Record};
+use crate::guest::{Answer, Guest, Record, locked_for_good};
 use crate::identity::{Found, looks_like};
 use crate::journal::{Journal, Kind, move_pool};
 
@@ -46,6 +46,9 @@ impl Fleet {
                 let (Some(vmid), Some(node)) = (candidate.vmid, candidate.node.as_deref()) else { continue };
                 match site.ask(vmid, node, &record.uuid, record.running).await {
                     Answer::Is(guest) if guest.is_retired() && guest.config.template() => {}
+                    // A source that Proxmox VE locked. What an open move has sent may be the newest there is.
+                    Answer::Is(guest)
+                        if locked_for_good(&guest.config) && !guest.running && guest.operation.is_none() => {}
                     Answer::Is(_) | Answer::Silent(_) => return false,
                     Answer::IsNot => {}
                 }

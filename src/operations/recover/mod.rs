@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use federation::model::Federation;
+use federation::model::{Federation, Method};
 use federation::placement::{Inventory, Ledger, Request, recover};
 use federation::{ClusterName, Span};
 use proxmox::VmConfig;
@@ -121,8 +121,14 @@ impl Fleet {
         let what = format!("A recovery of virtual machine {} on {target} would be refused", spec.name);
         let site = self.need(target.as_str(), &what)?.clone();
         let begun = self.prepare(&site, spec, record, &what).await?;
-        let (bytes, downtime) = (begun.check.bytes(), begun.check.takes());
-        Ok(Preview { bytes, downtime, backup: Some(rfc3339(begun.backup.at)), warnings: begun.check.warnings })
+        let (bytes, duration) = (begun.check.bytes(), begun.check.takes());
+        Ok(Preview {
+            method: Method::BackupRestore,
+            bytes,
+            duration,
+            backup: Some(rfc3339(begun.backup.at)),
+            warnings: begun.check.warnings,
+        })
     }
 
     /// Recovers a machine of a lost cluster on `target`: finishes a recovery of its own that is under way, or begins one. `planned`: the
@@ -387,6 +393,16 @@ fn no_backup(what: &str, record: &Record, backups: &Backups) -> Failure {
 pub(crate) fn taken_meanwhile(what: &str, found: &Journal, pool: &str) -> Failure {
     if found.kind == Kind::Recovery {
         return Failure::stale(what, "another run began to recover it and died");
+    }
+    if found.method != Method::BackupRestore {
+        return Failure::new(what)
+            .at(format!("{}: {} when its cluster was lost (operation {})", found.to, found.in_words(), found.op))
+            .state("what Proxmox VE sent there may be the machine, with the newest state; nothing was touched by this run")
+            .next(format!(
+                "on {}: look at guest {}, and in the log of its qmtunnel task whether all disks came. If it runs, or they did, keep it: unlock \
+                 it, pvesh delete /pools --poolid {pool}, and import it. Else remove it and its volumes and that pool, and apply again",
+                found.to.node, found.to.vmid
+            ));
     }
     Failure::new(what)
         .at(format!("{}: {} when its cluster was lost (operation {})", found.to, found.in_words(), found.op))

@@ -33,7 +33,9 @@ impl Move<'_> {
             }
             return self.committed(&to, &split.text, &mark, config.digest()).await;
         }
-        if let Some(until) = self.keep_source(now) {
+        // One that only root can remove stays whatever is wished.
+        let until = self.keep_source(now).or_else(|| self.is_direct().then_some(now));
+        if let Some(until) = until {
             mark.list_copy(Copy { cluster: from.cluster.clone(), vmid: from.vmid, until, returned: false });
         }
         if let Some(until) = self.keep_archive(now) {
@@ -98,7 +100,7 @@ impl Move<'_> {
     /// a machine of its VMID (`pve-behaviour.md` §17).
     pub(super) fn keep_archive(&self, now: i64) -> Option<i64> {
         let seconds = i64::try_from(self.spec.migration.keep_archive.as_secs_ceil()).unwrap_or(i64::MAX);
-        let same_vmid = self.journal.to.vmid == self.from().vmid;
+        let same_vmid = self.journal.to.vmid == self.from().vmid && !self.is_direct();
         (seconds > 0 && same_vmid).then(|| now.saturating_add(seconds))
     }
 
@@ -106,6 +108,9 @@ impl Move<'_> {
     /// (`pve-behaviour.md` §17).
     pub(super) async fn retire(&mut self) -> Result<(), Failure> {
         let from = self.from();
+        if self.is_direct() {
+            return self.leave_source(&from).await;
+        }
         if self.keep_archive(0).is_none()
             && let Some(volid) = self.journal.archive.clone()
         {
@@ -154,7 +159,13 @@ impl Move<'_> {
         let params = Params::new().set("description", self.notes(at, &split.text, &mark)?);
         let set = site.client.set_config(&at.node, at.vmid, params, config.digest()).await;
         set.map_err(|error| self.at(at, "the copy's notes can't be written", error))?;
-        let Some(pool) = self.spec.pool.as_ref().and_then(federation::PoolName::retired) else { return Ok(()) };
+        self.retire_to_pool(site, at).await;
+        Ok(())
+    }
+
+    /// Puts a copy where limits and jobs of the machine's pool don't see it, if the token may.
+    pub(super) async fn retire_to_pool(&self, site: &Site, at: &Place) {
+        let Some(pool) = self.spec.pool.as_ref().and_then(federation::PoolName::retired) else { return };
         let moved = match site.client.create_pool(pool.as_str(), None).await {
             Err(error) if !error.is_already_exists() => Err(error),
             _ => site.client.add_pool_members(pool.as_str(), &[at.vmid], true).await,
@@ -163,7 +174,6 @@ impl Move<'_> {
             tracing::info!(%pool, %error, "the retired copy stays in its pool");
         }
         site.changed().await;
-        Ok(())
     }
 
     /// Text and mark as notes; what doesn't fit says how to make it fit.

@@ -1,7 +1,7 @@
 //! Owns going through the steps of a move: write down, do, go on; and what a failure comes to.
 use std::time::Instant;
 
-use federation::migration::{AfterFailure, Step, after_failure, following, following_in_recovery};
+use federation::migration::{AfterFailure, Step, after_failure, following, following_direct, following_in_recovery};
 
 use super::Move;
 use crate::audit::Line;
@@ -24,6 +24,7 @@ impl Move<'_> {
             self.audit(step, began, done.as_ref().err())?;
             let next = match done {
                 Ok(()) if self.is_recovery() => following_in_recovery(step),
+                Ok(()) if self.is_direct() => following_direct(step, self.is_online()),
                 Ok(()) => following(step),
                 Err(failure) => match self.turn(&failure) {
                     None => return Err(self.failed(failure).await),
@@ -135,8 +136,9 @@ impl Move<'_> {
             } else if self.journal.is_returned() {
                 format!("{from} is the machine again; {to} is fenced and kept")
             } else {
+                let fenced = if self.is_direct() { "locked" } else { "fenced" };
                 format!(
-                    "the move went past \"live\": {to} is the machine; the source ({from}) is fenced and is not started again"
+                    "the move went past \"live\": {to} is the machine; the source ({from}) is {fenced} and is not started again"
                 )
             };
             let failure = failure.state(state);

@@ -15,13 +15,18 @@
 //!
 //! A process that takes over first voids what an earlier holder knows, by writing the source's notes ([`resume`]).
 //!
+//! Where the path's method is `offline` or `storage-migration`, Proxmox VE itself sends the machine over ([`carry`]): in place of backup,
+//! fence, transfer and restore. It leaves the source locked, and from then on there is no way back.
+//!
 //! A recovery (`recover`) goes through the same steps without a source, whose cluster is lost: what is said of the source below, and of
 //! the archive's being ours, is not true of it.
 //!
 //! A process that takes over goes forward from the written step only while the source is fenced, for then it can't have
 //! changed since the backup; else it takes everything back and begins anew.
 mod archive;
+mod carry;
 mod ending;
+mod ends;
 mod health;
 mod interpreter;
 pub(crate) mod plan;
@@ -39,13 +44,14 @@ mod verify;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use federation::model::MigrationPath;
-use federation::placement::{Request, recheck};
+use federation::model::{Method, MigrationPath};
+use federation::placement::{ClusterFacts, Request, recheck};
 use federation::{Bytes, ClusterName, Span};
 use proxmox::VmConfig;
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use archive::remove as remove_archive;
+pub(crate) use carry::LOCK;
 pub(crate) use ending::{remove_fenced, until};
 pub use plan::{Checked, Mapping, MigrationPlan};
 pub use preflight::Finding;
@@ -68,10 +74,12 @@ use crate::spec::{Resolved, VmSpec};
 /// What a move is predicted to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
+    /// How it would be carried out.
+    pub method: Method,
     /// Size of all disks.
     pub bytes: Bytes,
-    /// Predicted downtime.
-    pub downtime: Span,
+    /// How long it is predicted to take: downtime, unless it moves while it runs.
+    pub duration: Span,
     /// Of a recovery: when the backup was made that it would be restored from, RFC 3339.
     pub backup: Option<String>,
     /// What is not as declared.
@@ -87,7 +95,7 @@ pub(crate) struct Move<'a> {
     pub(crate) spec: &'a VmSpec,
     /// What federation names become on the target.
     pub(crate) resolved: Resolved,
-    /// The transfer storage, by its name on the source and on the target.
+    /// The transfer storage, by its name on the source and on the target; empty where no archive is made.
     pub(crate) transfer: (String, String),
     pub(crate) path: MigrationPath,
     pub(crate) journal: Journal,
@@ -235,7 +243,7 @@ impl Fleet {
         let from_site = self.need(guest.place.cluster.as_str(), &what)?.clone();
         let facts = self.inventory().await.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, &what)?;
-        let node = pick_node(&facts, &VmSpec { node: pinned_node(spec, &guest), ..spec.clone() }, &resolved, &what)?;
+        let node = self.node_for_move(&guest, &to_site, &facts, spec, &resolved, &what).await?;
         let vmid = match spec.vmid {
             Some(vmid) => vmid,
             None => self.vmid_on(&to_site, spec, guest.place.vmid, &what).await?,
@@ -252,8 +260,9 @@ impl Fleet {
         };
         match preflight.run().await {
             Ok(passed) => Ok(Preview {
+                method: passed.path.method.of(guest.running),
                 bytes: Bytes(preflight::disk_bytes(&guest.config)),
-                downtime: Span::from_secs(passed.predicted_downtime),
+                duration: Span::from_secs(passed.predicted),
                 backup: None,
                 warnings: passed.warnings,
             }),
@@ -299,7 +308,7 @@ impl Fleet {
         })?;
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, what)?;
-        let node = pick_node(&facts, &VmSpec { node: pinned_node(spec, guest), ..spec.clone() }, &resolved, what)?;
+        let node = self.node_for_move(guest, &to_site, &facts, spec, &resolved, what).await?;
         let vmid = match spec.vmid {
             Some(vmid) => vmid,
             None => self.vmid_on(&to_site, spec, guest.place.vmid, what).await?,
@@ -325,7 +334,8 @@ impl Fleet {
             protection: guest.protection(),
             ha: passed.ha_state.clone(),
         };
-        journal.transfer = Some(passed.transfer.clone());
+        journal.method = self.path(&guest.place.cluster, target).method.of(guest.running);
+        journal.transfer.clone_from(&passed.transfer);
         journal.storage = passed.spread.map(|spread| spread.restore);
         let pool = move_pool(&guest.uuid);
         if let Taken::Over(_) = self.take(&from_site, &pool, &journal, what).await? {
@@ -346,15 +356,37 @@ impl Fleet {
             (from_site, to_site),
             spec,
             journal,
-            (passed.transfer, passed.path),
+            (passed.transfer.unwrap_or_default(), passed.path),
             what.to_owned(),
             deadline,
         );
-        let mut moving = Move { resolved, predicted: Some(passed.predicted_downtime), ..begun };
+        let mut moving = Move { resolved, predicted: Some(passed.predicted), ..begun };
         moving.take_path().await;
         let outcome = moving.run().await.and_then(|guest| moving.ended(guest, false));
         warnings.append(&mut moving.warnings);
         outcome.map(|guest| Outcome { guest, warnings })
+    }
+
+    /// The node that a machine moves to. Proxmox VE's own migration reaches those alone whose address is known.
+    pub(crate) async fn node_for_move(
+        &self,
+        guest: &Guest,
+        target: &Site,
+        facts: &ClusterFacts,
+        spec: &VmSpec,
+        resolved: &Resolved,
+        what: &str,
+    ) -> Result<String, Failure> {
+        let wish = VmSpec { node: pinned_node(spec, guest), ..spec.clone() };
+        let mut facts = facts.clone();
+        if self.path(&guest.place.cluster, &target.name).method != Method::BackupRestore {
+            let entries = preflight::entry_nodes(target).await;
+            // With none of them, preflight says why.
+            if facts.nodes.iter().any(|node| entries.contains(&node.name)) {
+                facts.nodes.retain(|node| entries.contains(&node.name));
+            }
+        }
+        pick_node(&facts, &wish, resolved, what)
     }
 
     /// The VMID on the target: its own where that is free, else the next of the range.

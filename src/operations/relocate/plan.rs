@@ -7,7 +7,6 @@ use federation::placement::{Current, DiskRequest, Request, recheck};
 use federation::{Bytes, Cluster, ClusterName, Slot, Span, Tag, VmName};
 
 use super::preflight::{Finding, Preflight, disk_bytes, predicted_seconds};
-use super::{pick_node, pinned_node};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
@@ -61,7 +60,7 @@ pub struct MigrationPlan {
     /// Size of those volumes that move on from the storage restored to.
     pub copied_again: Bytes,
     /// From shutdown to start on the target. Every byte is written and read once, at the path's rate or 100 MiB/s, and what
-    /// moves on once more; a machine that is off has none.
+    /// moves on once more; a machine that is off, or that keeps running, has none. (Where Proxmox VE sends it, every byte is read once.)
     pub downtime: Span,
     /// From the first step to the last. Without a warm copy nothing is done ahead, so it is as long as the downtime of a
     /// running machine.
@@ -71,7 +70,7 @@ pub struct MigrationPlan {
     /// Every check.
     pub checks: Vec<Checked>,
     /// Every step, in order.
-    pub steps: &'static [StepInfo],
+    pub steps: Vec<&'static StepInfo>,
     /// What is not as declared.
     pub warnings: Vec<Failure>,
 }
@@ -103,8 +102,7 @@ impl Fleet {
         let inventory = self.inventory().await;
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, &what)?;
-        let wish = VmSpec { node: pinned_node(spec, guest), ..spec.clone() };
-        let node = pick_node(&facts, &wish, &resolved, &what)?;
+        let node = self.node_for_move(guest, &to_site, &facts, spec, &resolved, &what).await?;
         let vmid = match spec.vmid {
             Some(vmid) => vmid,
             None => self.vmid_on(&to_site, spec, guest.place.vmid, &what).await?,
@@ -113,7 +111,7 @@ impl Fleet {
         let preflight =
             Preflight { fleet: self, source: &source, target: &to_site, spec, guest, to: &to, resolved: &resolved };
         let (transfer, spread, warnings, findings) = match preflight.run().await {
-            Ok(passed) => (Some(passed.transfer), passed.spread, passed.warnings, Vec::new()),
+            Ok(passed) => (passed.transfer, passed.spread, passed.warnings, Vec::new()),
             Err(findings) => (None, preflight.spread(&guest.config).await.ok().flatten(), Vec::new(), findings),
         };
         let path = self.path(&source.name, target);
@@ -126,6 +124,7 @@ impl Fleet {
         let size = disk_bytes(&guest.config);
         let again = spread.as_ref().map_or(0, Spread::bytes);
         let seconds = predicted_seconds(size, again, &path);
+        let live = path.method.of(guest.running) == Method::StorageMigration;
         let mut mappings: Vec<Mapping> = Vec::new();
         for (slot, storage) in &resolved.storages {
             let from = disks.get(&slot.to_string()).and_then(|disk| disk.storage()).unwrap_or_default();
@@ -148,11 +147,11 @@ impl Fleet {
             restore_storage: spread.map(|spread| spread.restore),
             bytes: Bytes(size),
             copied_again: Bytes(again),
-            downtime: Span::from_secs(if guest.running { seconds } else { 0 }),
+            downtime: Span::from_secs(if guest.running && !live { seconds } else { 0 }),
             duration: Span::from_secs(seconds),
             mappings,
             checks,
-            steps: steps_of_a_move(),
+            steps: steps_of_a_move(path.method.of(guest.running)),
             warnings,
         })
     }

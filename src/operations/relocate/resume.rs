@@ -3,10 +3,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use federation::ClusterName;
-use federation::migration::Way;
+use federation::migration::{Method, Way};
 use proxmox::Params;
 
-use super::{Move, node_of, preflight};
+use super::{LOCK, Move, node_of, preflight};
 use crate::create::{Outcome, dark};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
@@ -51,6 +51,7 @@ impl Fleet {
         }
         let transfer = match journal.transfer.clone() {
             Some(transfer) => transfer,
+            None if journal.method != Method::BackupRestore => Default::default(),
             None => preflight::transfer_of(self, &source, &target, what).await?,
         };
         let path = self.path(&from.cluster, &journal.to.cluster);
@@ -116,6 +117,10 @@ impl Move<'_> {
                 Err(error) if error.is_not_found() || error.is_permission_denied() => return Ok(()),
                 Err(error) => return Err(cant(error)),
             };
+            if config.lock() == Some(LOCK) {
+                // Nobody writes it, the earlier holder neither.
+                return Ok(());
+            }
             let split = notes::split(config.description().unwrap_or_default());
             let ours = config.uuid().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&self.journal.uuid));
             if !ours || split.mark.retired.is_some() {

@@ -14,9 +14,11 @@ impl Move<'_> {
     pub(super) async fn shut_down(&mut self) -> Result<(), Failure> {
         let from = self.from();
         // Several moves of this process off one node take turns while their machines still run (operations-review 11).
-        let slot = format!("backup {} {}", from.cluster, from.node);
-        self.backup_slot = self.fleet.slot(slot, 1).await;
-        self.backup_can_start(&from).await?;
+        if !self.is_direct() {
+            let slot = format!("backup {} {}", from.cluster, from.node);
+            self.backup_slot = self.fleet.slot(slot, 1).await;
+            self.backup_can_start(&from).await?;
+        }
         if self.journal.undo.ha.is_some() {
             let set = self.source.client.set_ha_state(from.vmid, "ignored").await;
             set.map_err(|error| self.at(&from, "its HA state can't be set to ignored", error))?;

@@ -24,7 +24,13 @@ impl Move<'_> {
         }
         let to = self.journal.to.clone();
         self.settle_moving(&to).await?;
-        let source = self.source_config(true).await?;
+        let source =
+            if self.is_direct() { self.source_if_there().await? } else { Some(self.source_config(true).await?) };
+        // Where a person has removed it, what came of it says the same of its disks, all on one storage.
+        let source = match source {
+            Some(source) => source,
+            None => self.target_config(&to).await?,
+        };
         let was = carried(&source);
         let homes = homes(&volumes(&source), &self.resolved);
         let mut config = self.target_config(&to).await?;

@@ -18,6 +18,7 @@ impl Move<'_> {
             Step::Fence => self.fence().await,
             Step::Transfer => self.await_archive().await,
             Step::Restore => self.restore().await,
+            Step::Carry => self.carry().await,
             Step::Spread => self.spread().await,
             Step::Verify => self.verify().await,
             Step::Live => self.record_live().await,

@@ -1,6 +1,7 @@
 //! Owns the steps on the target up to its start: transfer, restore, verify, start.
 use std::collections::BTreeMap;
 
+use federation::migration::Carried;
 use proxmox::{Params, TaskFilter, Upid, VmConfig};
 
 use super::preflight::{Mac, holds_a_medium, mac_there, made_up};
@@ -146,7 +147,7 @@ impl Move<'_> {
     }
 
     /// The MAC addresses that devices get there, where they don't keep theirs. One that is made up is the same in every process.
-    async fn macs(&self, source: &proxmox::VmConfig) -> BTreeMap<String, String> {
+    pub(super) async fn macs(&self, source: &proxmox::VmConfig) -> BTreeMap<String, String> {
         let facts = self.fleet.facts(self.target.name.as_str());
         let mut macs = BTreeMap::new();
         for (slot, nic) in source.nics().unwrap_or_default() {
@@ -166,7 +167,7 @@ impl Move<'_> {
     }
 
     /// What cloud-init is told of addresses there, as the configuration wants it.
-    fn addresses(&self) -> BTreeMap<String, String> {
+    pub(super) fn addresses(&self) -> BTreeMap<String, String> {
         let wish = self.spec.cloud_init.iter().flat_map(|wish| &wish.addresses);
         wish.map(|(slot, addresses)| (addresses.key(*slot), addresses.value())).collect()
     }
@@ -184,22 +185,56 @@ impl Move<'_> {
 
     pub(super) async fn verify(&mut self) -> Result<(), Failure> {
         let to = self.journal.to.clone();
+        if self.is_direct() {
+            // Locked, and stopped: what `carried` asks for.
+            self.source_is_locked().await?;
+            if self.source_if_there().await?.is_none() {
+                self.warnings.push(
+                    Failure::new("The machine was not compared with its source")
+                        .at(format!("{}: somebody removed it before", self.from()))
+                        .next("see whether the machine is as it was"),
+                );
+                return Ok(());
+            }
+        }
         let source = self.source_config(true).await?;
         if self.is_recovery() {
             self.source_is_lost().await?;
-        } else {
+        } else if !self.is_direct() {
             self.source_is_fenced(&source).await?;
         }
         let target = self.target.client.vm_config(&to.node, to.vmid, true).await;
         let target = target.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
         let macs = self.macs(&source).await;
-        let differences = verify::differences(&source, &target, &self.journal.volumes, &self.addresses(), &macs);
+        let mut differences = verify::differences(&source, &target, &self.journal.volumes, &self.addresses(), &macs);
+        if self.is_direct() {
+            // Proxmox VE sets each key anew there, and may put some in order. There is no way back for that.
+            let (graver, lesser): (Vec<String>, Vec<String>) =
+                differences.into_iter().partition(|one| verify::is_of_a_device(one));
+            differences = graver;
+            self.warnings.extend(lesser.into_iter().map(|one| {
+                Failure::new("The machine is not in everything as it was")
+                    .at(format!("{to}: {one}"))
+                    .next("see whether that matters")
+            }));
+        }
         if differences.is_empty() {
             return Ok(());
         }
         Err(Failure::new(&self.what)
-            .at(format!("{to} is not what was backed up: {}", differences.join("; ")))
+            .at(format!("{to} is not what it was: {}", differences.join("; ")))
             .next("see why the target differs, and apply again"))
+    }
+
+    async fn source_is_locked(&self) -> Result<(), Failure> {
+        let ends = self.ends().await?;
+        match federation::migration::carried(ends) {
+            Carried::Whole => Ok(()),
+            Carried::Torn => Err(self.torn(ends).await),
+            Carried::Nothing => {
+                Err(Failure::new(&self.what).at(format!("{}: somebody unlocked the source", self.from())))
+            }
+        }
     }
 
     async fn source_is_fenced(&self, source: &VmConfig) -> Result<(), Failure> {
@@ -220,12 +255,18 @@ impl Move<'_> {
         let config = self.target.client.vm_config(&to.node, to.vmid, false).await;
         let config = config.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
         let mut params = Params::new();
-        let source = self.source_config(true).await.ok();
+        // Of a source that is gone nobody knows any more what was down.
+        let source = match self.is_direct() {
+            true => self.source_if_there().await.ok().flatten(),
+            false => self.source_config(true).await.ok(),
+        };
         let was_down = |slot: &str| {
             let nics = source.as_ref().and_then(|config| config.nics().ok());
             nics.and_then(|nics| nics.get(slot).map(proxmox::NicSpec::link_down)).unwrap_or(false)
         };
-        for (slot, mut nic) in config.nics().unwrap_or_default() {
+        // Of a guest that runs none was taken down.
+        let taken_down = |_: &_| !self.is_online();
+        for (slot, mut nic) in config.nics().unwrap_or_default().into_iter().filter(taken_down) {
             if nic.link_down() && !was_down(&slot) {
                 nic.set_link_down(false);
                 params = params.set(&slot, nic.properties());
@@ -242,11 +283,20 @@ impl Move<'_> {
         if self.journal.undo.running || self.spec.started {
             let status = self.target.client.vm_status(&to.node, to.vmid).await;
             let status = status.map_err(|error| self.at(&to, "its status can't be read", error))?;
+            if self.is_direct() && (!status.is_running() || status.is_paused()) {
+                self.source_stays_down().await?;
+            }
             if status.status != "running" {
                 if self.is_recovery() {
                     self.fence_what_came_back().await?;
                 }
                 self.fleet.start(&self.target, &to, self.deadline).await?;
+            }
+            if self.is_online() && status.is_paused() {
+                // Proxmox VE lets it go on last of all, and where that fails it ends with a warning of its own.
+                let upid = self.target.client.resume_vm(&to.node, to.vmid).await;
+                self.wait_target(&upid.map_err(|error| self.at(&to, "it is paused, and doesn't go on", error))?)
+                    .await?;
             }
             // Two clusters' clocks: good to a second where both keep time.
             let down = self.journal.down_since.map(|since| self.target.now().saturating_sub(since));

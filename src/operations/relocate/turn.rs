@@ -15,8 +15,9 @@ use crate::spec::{MigrationWish, OnUnhealthy};
 impl Move<'_> {
     /// Where a failed step goes on all the same: the target is not well, and the user wants the machine back then.
     pub(super) fn turn(&mut self, failure: &Failure) -> Option<Step> {
-        // Of a recovery there is no source to go back to.
-        let wanted = self.spec.migration.on_unhealthy == OnUnhealthy::Return && !self.is_recovery();
+        // Of a recovery there is no source to go back to, and one that Proxmox VE left locked can't be started.
+        let wanted =
+            self.spec.migration.on_unhealthy == OnUnhealthy::Return && !self.is_recovery() && !self.is_direct();
         let next = following_unwell(self.journal.step).filter(|_| wanted && failure.kind == FailureKind::Unwell)?;
         tracing::warn!(operation = %self.journal.op, why = %failure.place, "the target is not well; the source takes over");
         self.journal.unwell = Some(failure.place.clone());

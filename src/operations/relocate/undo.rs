@@ -1,7 +1,8 @@
 //! Owns taking a move back before "live", and the question whether a move that was left open may go on.
-use federation::migration::{Found, Step, Way, resume};
+use federation::migration::{Found, Step, Way, carried, resume, resume_direct};
 use proxmox::{Params, TaskFilter};
 
+use super::ends::is_a_console;
 use super::{Move, archive};
 use crate::failure::Failure;
 use crate::guest::Guest;
@@ -12,6 +13,9 @@ use crate::site::Site;
 impl Move<'_> {
     /// Which way an open move goes, once no task of it runs any more.
     pub(super) async fn way(&self, wanted: bool) -> Result<Way, Failure> {
+        if self.is_direct() {
+            return self.way_of_direct().await;
+        }
         let mut found = Found {
             step: self.journal.step,
             taking_back: self.journal.taking_back,
@@ -27,23 +31,47 @@ impl Move<'_> {
         Ok(resume(found))
     }
 
+    async fn way_of_direct(&self) -> Result<Way, Failure> {
+        let step = self.journal.step;
+        if !self.journal.restored || step.is_past_live() {
+            return Ok(if step.is_past_live() { Way::Forward } else { Way::Back });
+        }
+        let ends = self.ends().await?;
+        match resume_direct(step, carried(ends)) {
+            Some(way) => Ok(way),
+            None => Err(self.torn(ends).await),
+        }
+    }
+
     /// Takes the move back: the target and the archive go, the source is as it was before. May run any number of times.
     pub(super) async fn take_back(&mut self) -> Result<Guest, Failure> {
         if self.journal.is_past_live() {
             // Nothing past "live" is taken back, by nobody (design §6).
             return Err(Failure::new(&self.what).at("the move went past \"live\"").next("apply again to go on"));
         }
+        let sent = self.is_direct() && self.journal.restored;
+        if sent {
+            self.may_be_taken_back().await?;
+        }
         self.journal.taking_back = true;
         self.write().await?;
         let (from, to) = (self.from(), self.journal.to.clone());
         self.tasks_end(&self.source, &from).await?;
+        if sent {
+            self.fence_whole(&to).await?;
+        }
         // First of all the machine runs again: the target is stopped, and nothing starts it before "live".
         self.restore_source(&from).await?;
-        if self.journal.restored {
+        if sent {
+            self.name_remnant(&to).await?;
+        }
+        if self.journal.restored && !sent {
             self.tasks_end(&self.target, &to).await?;
             self.remove_target(&to).await?;
         }
-        self.remove_archives(&from).await?;
+        if !self.is_direct() {
+            self.remove_archives(&from).await?;
+        }
         self.give_both_back().await?;
         self.source.guest_now(&from.node, from.vmid).await.map_err(|error| self.at(&from, "it can't be read", error))
     }
@@ -73,7 +101,7 @@ impl Move<'_> {
             TaskFilter { vmid: Some(place.vmid), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
         let tasks = site.client.find_tasks(&place.node, &filter).await;
         let tasks = tasks.map_err(|error| self.at(place, "its tasks can't be read", error))?;
-        for task in tasks.iter().filter(|task| task.is_running()) {
+        for task in tasks.iter().filter(|task| task.is_running() && !is_a_console(&task.upid)) {
             let waited = self.fleet.wait(site, &task.upid, self.deadline, &self.what).await;
             if let Err(failure) = waited
                 && failure.kind == crate::failure::FailureKind::Interrupted
@@ -188,6 +216,11 @@ impl Move<'_> {
     /// Puts the source back: unfenced, as protected as before, starting with its node as before, and running as before.
     pub(super) async fn restore_source(&mut self, from: &Place) -> Result<(), Failure> {
         let undo = self.journal.undo.clone();
+        if !self.is_of_machine(&self.source_config(true).await?) {
+            return Err(Failure::new(&self.what)
+                .at(format!("{from}: what has its VMID is another machine"))
+                .next("see what became of the source; nothing was started"));
+        }
         self.revert_fence_of(&self.source, from).await?;
         let config = self.source_config(true).await?;
         let mut params = Params::new();
@@ -218,6 +251,11 @@ impl Move<'_> {
             let status = status.map_err(|error| self.at(from, "its status can't be read", error))?;
             if status.status != "running" {
                 self.fleet.start(&self.source, from, self.deadline).await?;
+            } else if self.is_online() && matches!(status.qmpstatus.as_deref(), Some("paused" | "postmigrate")) {
+                // Proxmox VE's migration stopped it for its last step, and did not let it go on.
+                let upid = self.source.client.resume_vm(&from.node, from.vmid).await;
+                let upid = upid.map_err(|error| self.at(from, "it is paused, and doesn't go on", error))?;
+                self.wait_source(&upid).await?;
             }
         }
         if let Some(state) = &undo.ha {

@@ -52,6 +52,12 @@ pub(super) fn differences(
     found
 }
 
+/// Whether a difference is one of disks, networks or identity.
+pub(super) fn is_of_a_device(difference: &str) -> bool {
+    let key = difference.split([' ', '=']).next().unwrap_or_default();
+    is_device(key) || key == "smbios1"
+}
+
 fn is_device(key: &str) -> bool {
     let stem = key.trim_end_matches(|c: char| c.is_ascii_digit());
     stem.len() < key.len() && matches!(stem, "net" | "scsi" | "virtio" | "sata" | "ide" | "efidisk" | "tpmstate")

@@ -151,7 +151,10 @@ fn path() -> Vec<Attribute> {
         Attribute::string("method")
             .optional()
             .computed()
-            .describe("`backup-restore` (the default), `storage-migration` or `offline`."),
+            .describe(
+                "`backup-restore` (the default); or Proxmox VE's own migration, `storage-migration` while the machine runs, `offline` \
+                 after a shutdown: both need the target connection's `migration_token`, and leave a locked source that only root can remove.",
+            ),
         Attribute::string("max_bandwidth").optional().describe("Most bandwidth a move may use: `500Mbps`."),
         Attribute::bool("link_encrypted").optional().computed().describe("The link itself encrypts (false)."),
         Attribute::bool("encryption_required")

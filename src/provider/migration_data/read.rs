@@ -85,7 +85,7 @@ fn answer(config: &Value, plan: &MigrationPlan) -> Value {
         ]);
         (mapping.slot.to_string(), value)
     };
-    let step = |step: &federation::migration::StepInfo| {
+    let step = |step: &&federation::migration::StepInfo| {
         Value::object([
             ("step", Value::from(step.step.as_str())),
             ("does", step.does.into()),

@@ -1,6 +1,6 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
-use federation::model::{MacPolicy, NicRequest};
+use federation::model::{MacPolicy, Method, NicRequest};
 use federation::placement::{Current, Refusal, Request};
 use operations::{DiskSpec, Preview, Record};
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
@@ -305,19 +305,40 @@ async fn preview(ready: &Ready, req: &PlanRequest, state: &Value, diags: &mut Di
                 recovered(&record, &target, &preview, backup, diags);
                 return;
             }
-            diags.warning(
-                format!("Virtual machine {} moves, and is down meanwhile", spec.name),
-                format!(
-                    "{} → {target} by backup and restore: {} of disks, about {} of downtime at 100 MiB/s or the path's rate.",
-                    record.cluster,
-                    preview.bytes.human(),
-                    preview.downtime
-                ),
-            );
+            moved(&record, &target, &preview, diags);
             preview.warnings.iter().for_each(|warning| warn(warning, diags));
         }
         Err(failure) => warn(&failure, diags),
     }
+}
+
+/// Says what a move costs, and what it leaves.
+fn moved(record: &Record, target: &ClusterName, preview: &Preview, diags: &mut Diagnostics) {
+    let Record { name, cluster, .. } = record;
+    let (bytes, takes) = (preview.bytes.human(), preview.duration);
+    let locked =
+        format!("What stays on {cluster} is locked by Proxmox VE: only root can remove it, and apply says how.");
+    let (how, what) = match preview.method {
+        Method::BackupRestore => (
+            "and is down meanwhile",
+            format!(
+                "by backup and restore: {bytes} of disks, about {takes} of downtime at 100 MiB/s or the path's rate."
+            ),
+        ),
+        Method::Offline => (
+            "and is down meanwhile",
+            format!(
+                "by Proxmox VE's own migration: {bytes} of disks, about {takes} of downtime at 100 MiB/s or the path's rate. {locked}"
+            ),
+        ),
+        Method::StorageMigration => (
+            "while it runs",
+            format!(
+                "by Proxmox VE's own migration: {bytes} of disks, about {takes} at 100 MiB/s or the path's rate. {locked}"
+            ),
+        ),
+    };
+    diags.warning(format!("Virtual machine {name} moves, {how}"), format!("{cluster} → {target} {what}"));
 }
 
 /// Says what a recovery loses, and what it doesn't bring along.
@@ -330,7 +351,7 @@ fn recovered(record: &Record, target: &ClusterName, preview: &Preview, backup: &
              carried along. If {} answers again, the old copy is fenced by the next apply.",
             record.cluster,
             preview.bytes.human(),
-            preview.downtime,
+            preview.duration,
             record.cluster
         ),
     );

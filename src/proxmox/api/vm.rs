@@ -91,6 +91,11 @@ impl VmStatus {
         self.status == "running"
     }
 
+    /// Whether its processor stands still.
+    pub fn is_paused(&self) -> bool {
+        self.qmpstatus.as_deref() == Some("paused")
+    }
+
     /// Whether there is none.
     pub fn is_stopped(&self) -> bool {
         self.status == "stopped"
@@ -257,6 +262,14 @@ impl Client {
     pub async fn start_vm(&self, node: &str, vmid: u32, timeout: Option<Duration>) -> Result<Upid> {
         let params = Params::new().opt("timeout", timeout.map(seconds));
         self.post_task(&guest_path(node, vmid, &["status", "start"]), params).await
+    }
+
+    /// Lets a paused guest go on. Right: VM.PowerMgmt.
+    ///
+    /// # Errors
+    /// 403; [`crate::Error::is_no_quorum`].
+    pub async fn resume_vm(&self, node: &str, vmid: u32) -> Result<Upid> {
+        self.post_task(&guest_path(node, vmid, &["status", "resume"]), Params::new()).await
     }
 
     /// Asks the guest to shut down within `timeout` (PVE's default 60 s); with `force_stop` it is stopped hard then,

@@ -52,8 +52,10 @@ impl Preflight<'_> {
     /// What only the machine itself can tell.
     async fn at_the_source(&self, findings: &mut Findings) {
         let (place, client) = (&self.guest.place, &self.source.client);
+        // Of a machine that is sent whole they can't be left behind.
+        let may_stay = self.accepts("snapshots") && self.is_by_archive();
         match client.snapshots(&place.node, place.vmid).await {
-            Ok(snapshots) if !snapshots.is_empty() && !self.accepts("snapshots") => {
+            Ok(snapshots) if !snapshots.is_empty() && !may_stay => {
                 let names: Vec<String> = snapshots.into_iter().map(|snapshot| snapshot.name).collect();
                 let text = format!("{place} has snapshots, which a backup doesn't hold: {}", names.join(", "));
                 findings.push(finding("snapshots", text, "remove them, or accept_loss = [\"snapshots\"]"));

@@ -2,6 +2,7 @@
 //! subject has its file; this one runs them all.
 mod arrival;
 mod beside;
+mod direct;
 mod idle;
 mod images;
 mod machine;
@@ -14,11 +15,12 @@ mod storage;
 use std::sync::Arc;
 
 use federation::migration::{ACCEPTED_LOSSES, PREFLIGHT, Spread};
-use federation::model::MigrationPath;
+use federation::model::{Method, MigrationPath};
 use proxmox::VmConfig;
 
 pub(crate) use arrival::{Arrival, rights};
 pub(super) use beside::ha_carried;
+pub(super) use direct::{bridges, entry, entry_nodes};
 pub(super) use idle::Busy;
 pub(crate) use images::disk_bytes;
 pub(super) use images::{carried, homes, volumes};
@@ -68,13 +70,14 @@ pub struct Preflight<'a> {
 /// What a passed preflight found out.
 pub(super) struct Passed {
     pub(super) path: MigrationPath,
-    pub(super) transfer: (String, String),
+    /// None where the method makes no archive.
+    pub(super) transfer: Option<(String, String)>,
     /// None where there is nothing to put on a storage.
     pub(super) spread: Option<Spread>,
     pub(super) ha_state: Option<String>,
     pub(super) warnings: Vec<Failure>,
-    /// In seconds.
-    pub(super) predicted_downtime: u64,
+    /// How long it takes, in seconds: downtime, unless the machine moves while it runs.
+    pub(super) predicted: u64,
     /// What has to end before the move can begin.
     pub(super) busy: Option<Busy>,
 }
@@ -114,25 +117,31 @@ impl Preflight<'_> {
         };
         self.quorum(&mut findings).await;
         self.configuration(&config, &mut findings).await;
-        let transfer = self.transfer(&path, &mut findings).await;
+        let archive = self.is_by_archive();
+        let transfer = if archive { self.transfer(&path, &mut findings).await } else { None };
         let spread = self.target_storage(&config, &mut findings).await;
         self.vmid(&mut findings).await;
-        self.rights(&transfer, spread.as_ref(), &mut findings).await;
-        let ha_state = self.ha(&mut findings).await;
-        let mut warnings = self.limits(&path).await;
+        let mut ha_state = None;
+        let mut warnings = Vec::new();
+        if archive {
+            self.rights(&transfer, spread.as_ref(), &mut findings).await;
+            ha_state = self.ha(&mut findings).await;
+            warnings = self.limits(&path).await;
+        } else {
+            self.rights_to_send(spread.as_ref(), &mut findings).await;
+            self.direct(&path, &config, spread.as_ref(), &mut findings).await;
+        }
         let busy = self.lock(&config, &mut findings, &mut warnings).await;
         self.beside(&config, &mut findings, &mut warnings).await;
         self.network(&config, &mut findings, &mut warnings).await;
         self.processor(&config, &mut findings, &mut warnings).await;
         self.machine_type(&config, &mut findings).await;
-        let predicted_downtime = self.downtime(&config, spread.as_ref(), &path, &mut findings);
-        self.window(&path, predicted_downtime, &mut findings);
-        match transfer {
-            Some(transfer) if findings.is_empty() => {
-                Ok(Passed { path, transfer, spread, ha_state, warnings, predicted_downtime, busy })
-            }
-            _ => Err(findings),
+        let predicted = self.downtime(&config, spread.as_ref(), &path, &mut findings);
+        self.window(&path, predicted, &mut findings);
+        if findings.is_empty() {
+            return Ok(Passed { path, transfer, spread, ha_state, warnings, predicted, busy });
         }
+        Err(findings)
     }
 
     /// What is asked of a machine of which there is a backup alone: whether the target could run it as it is in there.
@@ -142,6 +151,11 @@ impl Preflight<'_> {
         self.macs(config, findings, warnings).await;
         self.processor(config, findings, warnings).await;
         self.machine_type(config, findings).await;
+    }
+
+    /// Whether the machine goes through a backup.
+    fn is_by_archive(&self) -> bool {
+        self.fleet.path(&self.source.name, &self.target.name).method == Method::BackupRestore
     }
 
     /// What is asked of the target alone.
@@ -176,6 +190,7 @@ mod tests {
         let files = [
             include_str!("arrival.rs"),
             include_str!("beside.rs"),
+            include_str!("direct.rs"),
             include_str!("idle.rs"),
             include_str!("images.rs"),
             include_str!("machine.rs"),
