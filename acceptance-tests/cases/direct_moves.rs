@@ -44,10 +44,14 @@ struct Site {
 impl Site {
     /// A configuration that moves `machine` by `method`.
     fn of(machine: &Machine, cli: &Cli, method: Method) -> Site {
+        Site::seen_by("platform", machine, cli, method)
+    }
+
+    fn seen_by(role: &str, machine: &Machine, cli: &Cli, method: Method) -> Site {
         // Beside the platform team, the user of the guide's section about this token.
         let mover = guide::team(&["The token that a move hands over"]);
         let world = machine.world_with(|world| *world = mover.join(world.clone(), None));
-        let workspace = machine.moving(&world, cli, "platform", MIGRATION);
+        let workspace = machine.moving(&world, cli, role, MIGRATION);
         let (word, vlan) = match method {
             Method::Offline => ("offline", 220),
             // A guest that runs keeps its VLAN, so that it has to be the same there.
@@ -212,13 +216,6 @@ fn what_is_locked_for_good_is_refused_before_anything_is_touched() {
         site.world.cluster(FROM).set_config(site.vmid, "args", Some("-S"));
         refused("args is root's to set");
         site.world.cluster(FROM).set_config(site.vmid, "args", None);
-        let app = machine.moving(&site.world, &cli, "app", MIGRATION);
-        for file in ["multi-site.yaml", "world.auto.tfvars.json"] {
-            app.write(file, std::fs::read(site.workspace.root().join(file)).expect("a file"));
-        }
-        let said = app.apply().expect(1).says("nothing was touched").flat();
-        assert!(said.contains("VM.Migrate") && said.contains(&format!("/vms/{}", site.vmid)), "{said}");
-        assert_eq!(site.world.writes(), Vec::<String>::new());
         let mut connections = site.world.connections();
         site.workspace.write("world.auto.tfvars.json", json!({ "clusters": connections }).to_string());
         refused("has no token that may be handed to another cluster");
@@ -231,6 +228,17 @@ fn what_is_locked_for_good_is_refused_before_anything_is_touched() {
         assert!(!said.contains(weak.split('=').next_back().expect("a secret")), "{said}");
         assert_eq!(site.world.writes(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn an_app_teams_token_is_refused_before_anything_is_touched() {
+    let cli = harness::by_turns();
+    let machine = Machine::made_by(&cli);
+    let site = Site::seen_by("app", &machine, &cli, Method::Offline);
+    site.world.clear_requests();
+    let said = site.workspace.apply().expect(1).says("nothing was touched").flat();
+    assert!(said.contains("VM.Migrate") && said.contains(&format!("/vms/{}", site.vmid)), "{said}");
+    assert_eq!(site.world.writes(), Vec::<String>::new());
 }
 
 #[test]
@@ -392,6 +400,8 @@ fn root_who_unlocks_the_source_before_live_gets_it_back_and_what_was_sent_is_fen
     let running = site.world.running_copies(&site.uuid);
     assert_eq!(running.iter().map(|vm| vm.cluster.as_str()).collect::<Vec<_>>(), [FROM]);
     assert!(site.copy_on(TO).is_some_and(|left| left.template && !left.running));
+    // A workspace is a place among those that run at once: the next one begins when this has ended.
+    drop(site);
     // One that was started there meanwhile is not decided about.
     let site = killed(&machine, &cli, Method::Offline, call, false);
     site.world.cluster(TO).start(site.vmid).expect("qm start");
