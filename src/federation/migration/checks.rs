@@ -118,7 +118,7 @@ pub const PREFLIGHT: &[Check] = &[
         ARCHIVE,
         "has every disk backup=1, or is its loss accepted",
     ),
-    check("unused_disks", Side::Source, true, CONFIG, ALL, "is no disk detached, or is its loss accepted"),
+    check("unused_disks", Side::Source, true, CONFIG, ARCHIVE, "is no disk detached, or is its loss accepted"),
     check("snapshots", Side::Source, true, CONFIG, ALL, "has the machine no snapshots, or is their loss accepted"),
     check("pending_changes", Side::Source, true, CONFIG, ALL, "waits no change for a restart, or is its loss accepted"),
     check("transport_same", Side::Both, true, STORAGE, ARCHIVE, "is the transfer storage the same from both sides"),

@@ -112,10 +112,11 @@ pub const STEPS: &[StepInfo] = &[
     },
     StepInfo {
         step: Step::Carry,
-        does: "note the operation on the source, then POST remote_migrate (delete 0) with the path's migration token; it must end with the \
+        does: "note the operation on the source, then POST remote_migrate (delete 0) with the target's migration token; it must end with the \
                source locked and the target whole; then name, pool, and, of a stopped machine, networks mapped with link_down=1",
         undoes: Some(
-            "nothing, once the target is whole: the next apply goes on; before, remove what is left there, or name it where it is locked",
+            "nothing, once the target is whole: the next apply goes on. Before, name what is left there, for it is locked; where root unlocked \
+             the source of a whole one, fence that and keep it",
         ),
         recognised: "the source is stopped and has lock migrate; the target has its UUID and no lock",
     },

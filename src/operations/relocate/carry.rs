@@ -33,7 +33,9 @@ impl Move<'_> {
         if self.journal.restored {
             return match self.carried().await? {
                 Carried::Whole => self.dress(&to).await,
-                _ => Err(Failure::new(&self.what).at(format!("{from}: somebody changed what Proxmox VE had left"))),
+                _ => Err(Failure::new(&self.what)
+                    .at(format!("{from}: somebody changed what Proxmox VE had left"))
+                    .next("see what became of it, and apply again")),
             };
         }
         self.note_on_source(&from).await?;
@@ -130,13 +132,8 @@ impl Move<'_> {
             Params::new().set("name", &self.spec.name).set("description", self.notes(to, &split.text, &mark)?);
         // Without it, what came of it: bridges that nobody names were mapped beside the others.
         let source = self.source_if_there().await?.unwrap_or_else(|| config.clone());
-        let macs = self.macs(&source).await;
-        for (slot, nic) in source.nics().unwrap_or_default() {
-            let mut nic = self.mapped(&slot, nic);
-            if let Some(mac) = macs.get(&slot) {
-                nic.set_mac(Some(mac));
-            }
-            params = params.set(&slot, nic.properties());
+        for (slot, nic) in self.nics_there(&source).await {
+            params = params.set(&slot, nic);
         }
         for (key, value) in self.addresses() {
             params = params.set(&key, value);

@@ -123,13 +123,8 @@ impl Move<'_> {
         let mark =
             Mark { op: Some(self.journal.op.clone()), line: Some(line), epoch: None, retired: None, ..split.mark };
         params = params.set("description", self.notes(to, &split.text, &mark)?);
-        let macs = self.macs(&source).await;
-        for (slot, nic) in source.nics().unwrap_or_default() {
-            let mut nic = self.mapped(&slot, nic);
-            if let Some(mac) = macs.get(&slot) {
-                nic.set_mac(Some(mac));
-            }
-            params = params.set(&slot, nic.properties());
+        for (slot, nic) in self.nics_there(&source).await {
+            params = params.set(&slot, nic);
         }
         if self.is_recovery() {
             // Nobody can eject what is in there any more, and without it the machine would not start.
@@ -146,8 +141,21 @@ impl Move<'_> {
         Ok(params.opt("bwlimit", limit))
     }
 
+    /// The network devices as they are to be there, by their keys: mapped, their links down, with the addresses they get.
+    pub(super) async fn nics_there(&self, source: &VmConfig) -> Vec<(String, String)> {
+        let macs = self.macs(source).await;
+        let there = |(slot, nic): (String, proxmox::NicSpec)| {
+            let mut nic = self.mapped(&slot, nic);
+            if let Some(mac) = macs.get(&slot) {
+                nic.set_mac(Some(mac));
+            }
+            (slot, nic.properties().to_string())
+        };
+        source.nics().unwrap_or_default().into_iter().map(there).collect()
+    }
+
     /// The MAC addresses that devices get there, where they don't keep theirs. One that is made up is the same in every process.
-    pub(super) async fn macs(&self, source: &proxmox::VmConfig) -> BTreeMap<String, String> {
+    async fn macs(&self, source: &proxmox::VmConfig) -> BTreeMap<String, String> {
         let facts = self.fleet.facts(self.target.name.as_str());
         let mut macs = BTreeMap::new();
         for (slot, nic) in source.nics().unwrap_or_default() {
@@ -231,9 +239,9 @@ impl Move<'_> {
         match federation::migration::carried(ends) {
             Carried::Whole => Ok(()),
             Carried::Torn => Err(self.torn(ends).await),
-            Carried::Nothing => {
-                Err(Failure::new(&self.what).at(format!("{}: somebody unlocked the source", self.from())))
-            }
+            Carried::Nothing => Err(Failure::new(&self.what)
+                .at(format!("{}: somebody unlocked the source", self.from()))
+                .next("keep hands off both, and apply again")),
         }
     }
 

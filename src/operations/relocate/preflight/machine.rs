@@ -30,6 +30,10 @@ impl Preflight<'_> {
             ));
         }
         self.snippets(config, findings).await;
+        if !self.is_by_archive() {
+            // Proxmox VE would send these too (`sent_whole`).
+            return;
+        }
         let disks = config.disks().unwrap_or_default();
         for (slot, disk) in &disks {
             if !holds_a_medium(disk) && !disk.backup() && !self.accepts("excluded-disks") {
