@@ -1,13 +1,12 @@
 //! Two people apply at the same time, each in a folder of their own: nothing of what both want clashes.
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::support::{self, broken, workspace, yaml};
 use harness::{SimulatedWorld, Workspace, clis};
 use serde_json::{Value, json};
 use simulator::VmSnapshot;
-use support::{broken, workspace, yaml};
 
 /// Machines in each of the two folders.
 const EACH: usize = 50;

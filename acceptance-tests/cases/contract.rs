@@ -1,23 +1,15 @@
 //! The gates of the contract between plan and apply, through the real CLIs; the number in a name is the gate's.
-mod support;
 
-#[path = "contract/dark.rs"]
 mod dark;
-#[path = "contract/drift.rs"]
 mod drift;
-#[path = "contract/identity.rs"]
 mod identity;
-#[path = "contract/leaving.rs"]
 mod leaving;
-#[path = "contract/pinning.rs"]
 mod pinning;
-#[path = "contract/pools.rs"]
 mod pools;
-#[path = "contract/removal.rs"]
 mod removal;
 
+use crate::support::{by_hand, nodes, sound};
 use harness::{SimulatedWorld, Workspace};
-use support::{by_hand, nodes, sound};
 
 /// Fills the memory of every node of a cluster with machines of somebody else.
 fn fill(world: &SimulatedWorld, cluster: &str) {

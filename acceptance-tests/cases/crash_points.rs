@@ -1,12 +1,11 @@
 //! A move survives `kill -9`: the provider is killed at its API calls in turn, each done and lost, and applies go on.
-mod moving;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::moving::{FROM, GONE, KEPT, Layout, Left, Machine, NAME, RETURNED, TO, Watch, wanted_on};
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
-use moving::{FROM, GONE, KEPT, Layout, Left, Machine, NAME, RETURNED, TO, Watch, wanted_on};
 use simulator::{Action, Nth, Rule};
 
 /// Fewest points of all moves together.

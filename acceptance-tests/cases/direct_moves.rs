@@ -1,17 +1,14 @@
 //! Moves that Proxmox VE carries out itself: paths with method `offline` and `storage-migration`, also where the provider is killed, and
 //! where Proxmox VE's own migration breaks.
-#[path = "rights/guide.rs"]
-#[allow(dead_code, reason = "what takes rights away is not used here")]
-mod guide;
-mod moving;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::moving::{FROM, GONE, Layout, Machine, NAME, TO, Watch, in_words, wanted_on};
+use crate::rights::guide;
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
-use moving::{FROM, GONE, Layout, Machine, NAME, TO, Watch, in_words, wanted_on};
 use serde_json::json;
 use simulator::{Action, Matched, Rule, VmSnapshot};
 

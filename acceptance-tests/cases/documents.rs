@@ -1,8 +1,6 @@
 //! What the documents say of the code is true: requirements name tests that exist, reference pages are generated from the
 //! schema, examples run, and so does every block that README and docs show.
-#[path = "documents/blocks.rs"]
 mod blocks;
-#[path = "documents/pages.rs"]
 mod pages;
 
 use std::collections::BTreeSet;

@@ -2,7 +2,6 @@
 //! panic, and what is read must be written and read again as the same.
 //!
 //! `MOXXIE_FUZZ` executions for each target (20,000), `MOXXIE_FUZZ_SEED` to repeat a run. A panic prints target, seed and input.
-#[path = "fuzz/mutation.rs"]
 mod mutation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

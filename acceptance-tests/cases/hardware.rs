@@ -1,11 +1,10 @@
 //! What a machine is made of beside its size: firmware, boot order, what waits for a restart, disks that change storage.
-mod support;
 
 use std::path::Path;
 
+use crate::support::{self, PROVIDER, sound};
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
 use simulator::{Options, World};
-use support::{PROVIDER, sound};
 
 const MAIN: &str = r#"
 resource "moxxie_virtual_machine" "api" {

@@ -1,17 +1,14 @@
 //! A site is gone, and declared lost: its machines are recovered elsewhere from their newest backups, also when apply is killed, and
 //! what comes back is fenced.
-#[path = "rights/guide.rs"]
-#[allow(dead_code, reason = "what takes rights away is not used here")]
-mod guide;
-mod moving;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::moving::{FROM, GONE, Layout, Machine, NAME, TO, in_words};
+use crate::rights::guide;
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
-use moving::{FROM, GONE, Layout, Machine, NAME, TO, in_words};
 use serde_json::json;
 use simulator::{Action, Matched, Rule, VmSnapshot};
 

@@ -1,10 +1,9 @@
 //! `data.moxxie_virtual_machine` through the real CLIs: what a machine is, and the addresses that its agent tells.
-mod support;
 
 use harness::{SimulatedWorld, Workspace, clis};
 use serde_json::{Value, json};
 
-use support::{PROVIDER, broken, by_hand};
+use crate::support::{self, PROVIDER, broken, by_hand};
 
 const MAIN: &str = r#"
 variable "machine" { default = null }

@@ -1,16 +1,13 @@
 //! What goes wrong in a move without anybody killing it: each step fails in turn, and people and nodes get in between. The
 //! tests are named after the list that ends the operations review.
-mod moving;
-#[path = "moving/several_storages.rs"]
 mod several_storages;
-#[path = "moving/surroundings.rs"]
 mod surroundings;
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::moving::{FROM, GONE, KEPT, Left, Machine, NAME, RETURNED, TO, UNWELL, Watch, in_words, wanted_on};
 use harness::{Cli, Killed, SimulatedWorld, Workspace, by_turns, kill_providers, wait_for};
-use moving::{FROM, GONE, KEPT, Left, Machine, NAME, RETURNED, TO, UNWELL, Watch, in_words, wanted_on};
 use simulator::{Action, GuestSpec, Matched, NodePower, Nth, Rule, VmSnapshot};
 
 const APPLY: [&str; 3] = ["apply", "-input=false", "-auto-approve"];

@@ -1,6 +1,5 @@
 //! Keys of Proxmox VE's configuration that no attribute stands for: left alone by changes, quiet at import, carried by a move or
 //! refused by name.
-mod support;
 
 use std::collections::BTreeMap;
 
@@ -8,7 +7,7 @@ use harness::{SimulatedWorld, clis};
 use serde_json::json;
 use simulator::{Options, World};
 
-use support::{configure, instances, sound, workspace};
+use crate::support::{self, configure, instances, sound, workspace};
 
 const NAME: &str = "web-1";
 

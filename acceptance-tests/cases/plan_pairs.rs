@@ -1,21 +1,20 @@
 //! The contract of plan and apply, over many pairs through the real CLIs with somebody else's changes in between: an apply does
 //! exactly what its plan showed, or is refused by us, naming what changed, with nothing touched and nothing tainted.
-#[path = "plan_pairs/foreign.rs"]
 mod foreign;
-mod support;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::Stdio;
 use std::sync::Mutex;
 
+use crate::support::{
+    self, CLUSTERS, Instance, Shown, address, broken, by_hand, configure, images, instances, nodes, shown,
+    shown_in_text,
+};
 use foreign::{Dice, Foreign};
 use harness::{Cli, Run, SimulatedWorld, Workspace, clis};
 use serde_json::{Value, json};
 use simulator::{NodePower, Options, World};
-use support::{
-    CLUSTERS, Instance, Shown, address, broken, by_hand, configure, images, instances, nodes, shown, shown_in_text,
-};
 
 /// Pairs in all, and in one world.
 const PAIRS: usize = 208;

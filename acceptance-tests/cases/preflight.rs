@@ -1,23 +1,16 @@
 //! What is checked before a machine is touched: each finding is said at plan, refuses apply with nothing touched, and goes when it
 //! is mended or its loss accepted.
-#[path = "preflight/ha.rs"]
 mod ha;
-#[path = "preflight/hardware.rs"]
 mod hardware;
-#[path = "preflight/idle.rs"]
 mod idle;
-mod moving;
-#[path = "preflight/network.rs"]
 mod network;
-#[path = "preflight/replication.rs"]
 mod replication;
-#[path = "preflight/window.rs"]
 mod window;
 
 use std::sync::OnceLock;
 
+use crate::moving::{FROM, GONE, Machine, NAME, TO, YAML};
 use harness::{Cli, SimulatedWorld, Workspace, clis};
-use moving::{FROM, GONE, Machine, NAME, TO, YAML};
 use simulator::{ClusterHandle, GuestSpec, VmSnapshot};
 
 fn cli() -> Cli {

@@ -2,7 +2,6 @@
 //!
 //! By default the script packs the test's own build. `.ci/release --try OUT` builds `[profile.dist]` and runs the ignored tests,
 //! which use the archives that are in OUT (`MOXXIE_RELEASE`).
-#[path = "release/licences.rs"]
 mod licences;
 
 use std::fs;

@@ -1,19 +1,16 @@
 //! The roles of the guide's page of rights, which are read off that page: exactly those suffice, and a privilege that is missing is
 //! named, with its path, before anything is touched.
-#[path = "rights/guide.rs"]
-mod guide;
-#[path = "rights/ha.rs"]
+pub mod guide;
 mod ha;
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::support::{PROVIDER, configure, instances, sound, workspace, yaml};
 use guide::Team;
 use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::{GuestSpec, Options, World};
-use support::{PROVIDER, configure, instances, sound, workspace, yaml};
 
 /// The app team of the page.
 fn app() -> Team {

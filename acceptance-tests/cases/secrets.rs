@@ -1,13 +1,12 @@
 //! No secret, however it is given, is in any object, state, plan or log: canaries are looked for in everything that is left.
-mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::support::{PROVIDER, sound};
 use harness::{Cli, Run, SimulatedWorld, Workspace, clis, places};
 use serde_json::json;
 use simulator::{Options, World};
-use support::{PROVIDER, sound};
 
 /// The platform team's clusters, pools and a machine.
 const PLATFORM: &str = include_str!("teams/platform.tf");

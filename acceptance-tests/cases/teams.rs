@@ -1,8 +1,8 @@
 //! A platform team and two app teams over one federation: three workspaces that share what is on the clusters, and nothing else.
-mod support;
 
 use std::path::Path;
 
+use crate::support;
 use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::{Options, World};

@@ -1,5 +1,4 @@
 //! Machines made from a template, and what cloud-init is told, through the real CLIs.
-mod support;
 
 use std::collections::BTreeMap;
 
@@ -7,7 +6,7 @@ use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::Value;
 use simulator::{GuestSpec, VmSnapshot};
 
-use support::{images, instances, nodes, sound, workspace_of};
+use crate::support::{self, images, instances, nodes, sound, workspace_of};
 
 const MAIN: &str = r#"
 terraform {

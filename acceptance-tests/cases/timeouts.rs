@@ -1,5 +1,4 @@
 //! What happens when `timeouts` is over: it is said, what was waited for goes on, and the next apply takes it up.
-mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use harness::{Cli, SimulatedWorld, Workspace, clis};
 use simulator::GuestSpec;
 
-use support::{PROVIDER, sound};
+use crate::support::{self, PROVIDER, sound};
 
 const MAIN: &str = r#"
 resource "moxxie_virtual_machine" "web" {

@@ -1,14 +1,9 @@
 //! Everything a user can get wrong: each mistake is a clear diagnostic on its attribute or line, none is a panic, and nothing is
 //! touched. Each table below is one run of the real CLI; a row is one mistake.
-#[path = "wrong_input/batch.rs"]
 mod batch;
-#[path = "wrong_input/clusters.rs"]
 mod clusters;
-#[path = "wrong_input/history.rs"]
 mod history;
-#[path = "wrong_input/pools.rs"]
 mod pools;
-#[path = "wrong_input/yaml.rs"]
 mod yaml;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use harness::{Run, SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::{Options, World};
 
-use crate::sound;
+use super::sound;
 use crate::support::{PROVIDER, address, configure, instances, shown, workspace};
 
 const PLATFORM: &str = include_str!("../teams/platform.tf");

@@ -2,8 +2,8 @@
 use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::{Value, json};
 
+use super::{drift, sound};
 use crate::support::{Instance, carry, instances, workspace};
-use crate::{drift, sound};
 
 /// A machine that was made and is as its state says.
 fn calm(world: &SimulatedWorld, cli: &Cli, vm: &Value) -> (Workspace, Instance) {

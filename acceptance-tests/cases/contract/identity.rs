@@ -5,7 +5,7 @@ use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::GuestSpec;
 
-use crate::sound;
+use super::sound;
 use crate::support::{Instance, carry, instances, workspace};
 
 fn made(world: &SimulatedWorld, cli: &Cli) -> (Workspace, Instance) {

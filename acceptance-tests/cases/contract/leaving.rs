@@ -5,7 +5,7 @@ use harness::{Cli, Kind, SimulatedWorld, Workspace, clis};
 use serde_json::{Value, json};
 use simulator::{GuestSpec, Options, World};
 
-use crate::sound;
+use super::sound;
 use crate::support::{PROVIDER, by_hand, configure, instances, workspace};
 
 const PROD: &str = "worldstream-prod";

@@ -5,8 +5,8 @@ use harness::{Cli, Kind, SimulatedWorld, clis};
 use serde_json::json;
 use simulator::{Action, Nth, Rule};
 
+use super::{empty, fill, sound};
 use crate::support::{self, address, configure, instances, shown, workspace};
-use crate::{empty, fill, sound};
 
 /// Where a plan file has machine `name`.
 fn at(workspace: &harness::Workspace, file: &str, name: &str) -> String {

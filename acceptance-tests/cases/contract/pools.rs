@@ -1,7 +1,8 @@
 //! A resource pool whose create is killed is one pool after the next apply.
 use harness::{Cli, Killed, SimulatedWorld, Workspace, clis};
 
-use crate::{sound, support};
+use super::sound;
+use crate::support;
 
 const POOL: &str = r#"
 terraform {

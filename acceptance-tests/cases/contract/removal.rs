@@ -5,8 +5,8 @@ use harness::{SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::{Action, Rule};
 
+use super::{drift, empty, fill, sound};
 use crate::support::{address, configure, instances, workspace};
-use crate::{drift, fill, sound};
 
 /// What the command `federate` says in the workspace's folder.
 fn federate(world: &SimulatedWorld, workspace: &Workspace, words: &[&str]) -> String {
@@ -141,7 +141,7 @@ fn gate_12_destroy_works_whatever_else_is_wrong() {
         sound(workspace.plan()).expect(1).says("No cluster can take virtual machine huge");
         sound(workspace.destroy()).expect(0);
         assert!(instances(&workspace).is_empty());
-        crate::empty(&world, "worldstream-prod");
+        empty(&world, "worldstream-prod");
         world.assert_clean();
     }
 }

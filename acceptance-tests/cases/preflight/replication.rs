@@ -1,8 +1,8 @@
 //! Replication of a source that goes (operations-review 26; pve-behaviour.md §10.4).
 use simulator::{Action, Nth, Rule};
 
-use super::moving::RETURNED;
 use super::*;
+use crate::moving::RETURNED;
 
 #[test]
 fn replication_of_a_source_that_is_removed_ends_right_before_that_and_not_earlier() {
@@ -38,7 +38,7 @@ fn a_job_that_cant_be_removed_keeps_the_fenced_source_and_the_next_apply_finishe
     scene.world.fault(Rule::on("DELETE", "/cluster/replication/*", refuse).cluster(FROM).nth(Nth::Only(1)));
     scene.workspace.apply().expect(1).says("replication job 100-0 can't be removed").says("out of order");
     let source = scene.world.vm(FROM, NAME);
-    assert!(source.template && scene.world.vm(TO, NAME).running, "{}", moving::in_words(&source));
+    assert!(source.template && scene.world.vm(TO, NAME).running, "{}", crate::moving::in_words(&source));
     scene.workspace.plan().expect(2).says("unfinished operation");
     scene.moved();
 }

@@ -39,7 +39,7 @@ fn a_move_that_waited_until_its_window_closed_is_taken_back_before_the_shutdown(
     assert!(!scene.source.newest_log("vzdump").is_empty(), "it has begun");
     scene.workspace.apply().expect(1).says("is closed now").says("opens next at 2026-01-06 08:00 UTC");
     let vm = scene.world.vm(FROM, NAME);
-    assert!(vm.running && !vm.template, "{}", moving::in_words(&vm));
+    assert!(vm.running && !vm.template, "{}", crate::moving::in_words(&vm));
     assert!(!scene.source.tasks_of(scene.vmid).iter().any(|kind| kind == "qmshutdown"), "it was never shut down");
     let ours = |line: &String| !line.contains("vzdump-qemu-500-");
     assert_eq!(scene.world.litter().into_iter().filter(ours).collect::<Vec<_>>(), Vec::<String>::new());

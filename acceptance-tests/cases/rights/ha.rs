@@ -3,7 +3,7 @@ use harness::{Cli, Run, SimulatedWorld, Workspace, clis};
 use serde_json::json;
 use simulator::{Options, World};
 
-use crate::guide::{self, Team};
+use super::guide::{self, Team};
 use crate::support::{configure, sound, workspace};
 
 const FROM: &str = "worldstream-prod";

@@ -1,6 +1,6 @@
 //! Mistakes in `moxxie_cluster`.
-use crate::batch::Row;
-use crate::row;
+use super::batch::Row;
+use super::row;
 
 /// A cluster with these lines beside its name.
 fn cluster(lines: &str) -> String {

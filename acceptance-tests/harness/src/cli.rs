@@ -1,6 +1,9 @@
 //! Owns which Terraform and OpenTofu the acceptance tests run, and how many at a time.
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 
 /// Which program a [`Cli`] is.
@@ -86,26 +89,40 @@ pub fn on_path() -> impl Iterator<Item = Cli> {
 
 /// How many CLI tests run at once: each starts several processes, and the machine may have two cores.
 const AT_A_TIME: usize = 2;
-static RUNNING: Mutex<usize> = Mutex::new(0);
+/// The threads that hold a place, with how many workspaces each of them has.
+static RUNNING: Mutex<BTreeMap<u64, usize>> = Mutex::new(BTreeMap::new());
 static FREED: Condvar = Condvar::new();
+static THREADS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static THREAD: u64 = THREADS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// A place among the [`AT_A_TIME`] CLI tests that run at once; given back when dropped.
 #[derive(Debug)]
-pub struct Slot(());
+pub struct Slot(u64);
 
-/// Waits for a place.
+/// Waits for a place. A thread that holds one already gets its second at once: two tests that each held one workspace and waited for
+/// another would wait for ever.
 pub fn slot() -> Slot {
+    let thread = THREAD.with(|number| *number);
     let mut running = RUNNING.lock().unwrap_or_else(|e| e.into_inner());
-    while *running >= AT_A_TIME {
+    while running.len() >= AT_A_TIME && !running.contains_key(&thread) {
         running = FREED.wait(running).unwrap_or_else(|e| e.into_inner());
     }
-    *running += 1;
-    Slot(())
+    *running.entry(thread).or_insert(0) += 1;
+    Slot(thread)
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        *RUNNING.lock().unwrap_or_else(|e| e.into_inner()) -= 1;
-        FREED.notify_one();
+        let mut running = RUNNING.lock().unwrap_or_else(|e| e.into_inner());
+        if let Entry::Occupied(mut held) = running.entry(self.0) {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
+        FREED.notify_all();
     }
 }

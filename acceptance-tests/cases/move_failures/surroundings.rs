@@ -264,7 +264,7 @@ fn shared(role: &str) -> (SimulatedWorld, Workspace, impl Fn() -> bool + use<>) 
         cluster.grant("app@pve", "/", "PVESysAdmin").expect("a role");
         cluster.revoke("app@pve", "/storage/shared-nfs");
     }
-    let workspace = world.workspace(&cli(), Path::new(moving::PROVIDER), role);
+    let workspace = world.workspace(&cli(), Path::new(crate::moving::PROVIDER), role);
     workspace.write("main.tf", SHARED).write("pair.yaml", PAIR);
     workspace.apply().expect(0);
     assert_eq!(world.vm("east", NAME).vmid, 100, "it has the VMID that the disk is named after");

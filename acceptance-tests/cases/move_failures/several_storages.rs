@@ -1,8 +1,8 @@
 //! A machine on several storages: one restore takes one storage, so that volumes move on from there before the target runs.
 use simulator::World;
 
-use super::moving::{Layout, SPREAD, THERE};
 use super::*;
+use crate::moving::{Layout, SPREAD, THERE};
 
 const MOVE: &str = "/nodes/*/qemu/*/move_disk";
 const MOVING: &str = "/nodes/*/tasks/*qmmove*/status";
@@ -35,7 +35,7 @@ output "plan" { value = data.moxxie_migration_plan.shop }
 fn a_machine_on_three_storages_moves_to_three_others_with_every_byte() {
     let world = spread().world();
     // As a plan of its own shows it, before.
-    let looking = world.workspace(&cli(), std::path::Path::new(moving::PROVIDER), "app");
+    let looking = world.workspace(&cli(), std::path::Path::new(crate::moving::PROVIDER), "app");
     looking.write_main(LOOKED_AT).write("multi-site.yaml", Layout::ThreeStorages.yaml());
     looking.apply().expect(0);
     let state = std::fs::read(looking.root().join("terraform.tfstate")).expect("the state");

@@ -1,0 +1,33 @@
+//! The acceptance cases: the real CLIs against simulated clusters. Each file here is a module, so that its name is a filter:
+//! `cargo test --test acceptance crash_points`.
+mod at_once;
+mod automatic_moves;
+mod ci_gate;
+mod contract;
+mod crash_points;
+mod create_points;
+mod direct_moves;
+mod documents;
+mod federate;
+mod fuzz;
+mod guide;
+mod hardware;
+mod lost_site;
+mod machine_data;
+mod main_job;
+mod move_failures;
+mod moving;
+mod odd_keys;
+mod placement_data;
+mod plan_pairs;
+mod preflight;
+mod quick_start;
+mod release;
+mod requests;
+mod rights;
+mod secrets;
+mod support;
+mod teams;
+mod templates;
+mod timeouts;
+mod wrong_input;
