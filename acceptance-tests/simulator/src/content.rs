@@ -174,6 +174,12 @@ fn missing(volid: &str) -> ApiError {
     ApiError::die(format!("volume '{volid}' does not exist"))
 }
 
+/// What `qemu-img info` makes of a file that is no image: a raw one, its size rounded up to whole sectors, and the blocks that it
+/// takes (§18.1). The listing has the exact size and the real format.
+fn seen_as_raw(size: u64) -> (u64, u64) {
+    (size.next_multiple_of(512), size.next_multiple_of(4096))
+}
+
 /// `GET …/content/{volume}`
 pub(crate) fn attributes(call: &mut Call<'_>) -> Answer {
     let node = call.node();
@@ -184,10 +190,10 @@ pub(crate) fn attributes(call: &mut Call<'_>) -> Answer {
     let def = call.c().storage(&storage)?;
     if let Some(archive) = call.st.archive(&call.cluster, &node, &volid) {
         let file = volid.rsplit('/').next().unwrap_or_default();
+        let (size, used) = seen_as_raw(archive.size);
         let mut out = json!({
             "path": format!("{}/dump/{file}", def.mount(&storage)),
-            "size": archive.size, "used": archive.size, "format": archive_format(file),
-            "protected": i32::from(archive.protected),
+            "size": size, "used": used, "format": "raw", "protected": i32::from(archive.protected),
         });
         if !archive.notes.is_empty() {
             out["notes"] = json!(archive.notes);
@@ -196,7 +202,8 @@ pub(crate) fn attributes(call: &mut Call<'_>) -> Answer {
     }
     if call.st.has_snippet(&call.cluster, &node, &volid) {
         let path = format!("{}/{}", def.mount(&storage), volid.split_once(':').map_or("", |(_, name)| name));
-        return Ok(json!({ "path": path, "size": 100, "used": 4096, "format": "snippet" }).into());
+        let (size, used) = seen_as_raw(100);
+        return Ok(json!({ "path": path, "size": size, "used": used, "format": "raw" }).into());
     }
     match call.st.volume(&call.cluster, &node, &volid) {
         Some(volume) => Ok(json!({

@@ -161,7 +161,8 @@ async fn protected_archives_stay() {
     let listed = api.get("/nodes/e1/storage/transfer/content?vmid=300").await.data();
     assert_eq!(listed[0]["notes"], "op 300", "lists have the first line");
     let path = format!("/nodes/e1/storage/transfer/content/{}", archive.volid);
-    assert_eq!(api.get(&path).await.data()["notes"], "op 300\nmore");
+    let one = api.get(&path).await.data();
+    assert_eq!(one["notes"], "op 300\nmore");
     let delete = api.delete(&path).await;
     let name = archive.volid.split_once(':').expect("a volid").1;
     assert_eq!(api.wait(&delete).await, format!("cannot remove protected volume '{name}' on 'transfer'"));
@@ -169,6 +170,22 @@ async fn protected_archives_stay() {
     let delete = api.delete(&path).await;
     assert_eq!(api.wait(&delete).await, "OK");
     assert!(east.archives("transfer").is_empty());
+}
+
+/// pve-behaviour.md §18.1: the answer about one volume is what `qemu-img` takes an archive for; the listing is exact.
+#[tokio::test]
+async fn one_archive_is_not_answered_for_as_it_is_listed() {
+    let sim = shared_images().await;
+    let volid = archived(&sim).await;
+    let api = Api::new(&sim.cluster("east"), Some("platform"));
+    let listed = api.get("/nodes/e1/storage/transfer/content?vmid=300").await.data()[0].clone();
+    let one = api.get(&format!("/nodes/e1/storage/transfer/content/{volid}")).await.data();
+    let number = |value: &serde_json::Value, key: &str| value[key].as_u64().expect("a number");
+    let exact = number(&listed, "size");
+    assert_ne!(exact % 512, 0, "an archive of {exact} bytes shows nothing");
+    assert_eq!(number(&one, "size"), exact.next_multiple_of(512));
+    assert_eq!((&listed["format"], &one["format"]), (&"vma.zst".into(), &"raw".into()));
+    assert!(number(&one, "used") >= exact);
 }
 
 /// pve-behaviour.md §17.c4: a missing right on a single guest is the task's 403, after an INFO line.

@@ -70,7 +70,8 @@ pub(super) fn new_copies(log: &[String], storage: &str) -> Vec<String> {
     log.iter().filter_map(named).collect()
 }
 
-/// An archive in a storage's list, if it is listed: a listed one is complete (`pve-behaviour.md` §6).
+/// An archive in a storage's list, if it is listed: a listed one is complete (`pve-behaviour.md` §6). Sizes are compared with those of
+/// lists alone: the answer about one volume is rounded up (§18.1).
 pub(super) async fn find(
     site: &Site,
     at: &Place,
@@ -80,11 +81,6 @@ pub(super) async fn find(
 ) -> Result<Option<Volume>, Error> {
     let volumes = site.client.storage_content(&at.node, storage, Some("backup"), Some(vmid)).await?;
     Ok(volumes.into_iter().find(|volume| volume.volid == volid))
-}
-
-/// The size of an archive in bytes.
-pub(super) async fn size(site: &Site, at: &Place, volid: &str) -> Result<u64, Error> {
-    Ok(site.client.volume(&at.node, volid).await?.size)
 }
 
 /// Archives on a storage that an operation made, by their notes.

@@ -284,8 +284,9 @@ impl Move<'_> {
     }
 }
 
-/// Seconds that clocks of one cluster's nodes may differ by.
-const CLOCKS: i64 = 5;
+/// Seconds that clocks of one cluster's nodes may differ by: a task has the time of its node, what is noted before it that of the node
+/// that answered.
+pub(super) const CLOCKS: i64 = 5;
 
 /// Whether the token sees everybody's tasks of a node: else there may be some that it doesn't see.
 async fn sees_tasks(site: &Site, node: &str) -> bool {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use proxmox::{DiskSpec, Params, TaskFilter, TaskInfo, VmConfig, VolumeMove};
 
+use super::ends::CLOCKS;
 use super::preflight::{carried, homes, volumes};
 use super::{Move, archive};
 use crate::failure::{Failure, FailureKind};
@@ -126,7 +127,7 @@ impl Move<'_> {
         let filter = TaskFilter {
             vmid: Some(to.vmid),
             kind: Some("qmmove".into()),
-            since: Some(moving.since),
+            since: Some(moving.since.saturating_sub(CLOCKS)),
             ..TaskFilter::default()
         };
         let unread = |error| self.at(to, "the tasks that move its volumes can't be read", error);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use federation::migration::Carried;
 use proxmox::{Params, TaskFilter, Upid, VmConfig};
 
+use super::ends::CLOCKS;
 use super::preflight::{Mac, holds_a_medium, mac_there, made_up};
 use super::{Move, archive, verify};
 use crate::failure::Failure;
@@ -14,8 +15,7 @@ impl Move<'_> {
     /// Waits until the target sees the archive, whole.
     pub(super) async fn await_archive(&mut self) -> Result<(), Failure> {
         let archive = self.archive_on_target()?;
-        let size = archive::size(&self.source, &self.from(), self.journal.archive.as_deref().unwrap_or_default()).await;
-        let size = size.map_err(|error| self.at(&self.from(), "the archive can't be seen on the source", error))?;
+        let size = self.size_on_source().await?;
         let to = self.journal.to.clone();
         let until = tokio::time::Instant::now() + self.fleet.settings().archive_visible.0;
         let mut pause = self.target.client.settings().task_poll_first;
@@ -35,6 +35,19 @@ impl Move<'_> {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(self.target.client.settings().task_poll_max);
+        }
+    }
+
+    /// The archive's size in bytes, as the source lists it.
+    async fn size_on_source(&self) -> Result<u64, Failure> {
+        let from = self.from();
+        let volid = self.journal.archive.as_deref().unwrap_or_default();
+        match archive::find(&self.source, &from, &self.transfer.0, from.vmid, volid).await {
+            Ok(Some(volume)) => Ok(volume.size),
+            Ok(None) => Err(Failure::new(&self.what)
+                .at(format!("{from}: archive {volid} is not listed on storage {}", self.transfer.0))
+                .next("see what became of it, and apply again")),
+            Err(error) => Err(self.at(&from, "the transfer storage can't be listed", error)),
         }
     }
 
@@ -75,7 +88,7 @@ impl Move<'_> {
         let filter = TaskFilter {
             vmid: Some(to.vmid),
             kind: Some("qmrestore".into()),
-            since: Some(self.journal.restore_at),
+            since: Some(self.journal.restore_at.saturating_sub(CLOCKS)),
             ..TaskFilter::default()
         };
         let tasks = self.target.client.find_tasks(&to.node, &filter).await;

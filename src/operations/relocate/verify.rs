@@ -83,10 +83,12 @@ fn disks(source: &VmConfig, target: &VmConfig, volumes: &[String], found: &mut V
         if !volumes.iter().any(|volume| volume == copy.volume()) {
             found.push(format!("{slot} is {}, which our restore did not make", copy.volume()));
         }
-        let (was, is) = (disk.size_bytes().unwrap_or_default(), copy.size_bytes().unwrap_or_default());
-        let least = if slot == "efidisk0" { was.min(EFI_VARIABLES) } else { was };
-        if is < least || is.saturating_sub(was) > ROUNDING {
-            found.push(format!("{slot} has {is} bytes, had {was}"));
+        // A line without a size says nothing of it: not that it was empty.
+        if let (Some(was), Some(is)) = (disk.size_bytes(), copy.size_bytes()) {
+            let least = if slot == "efidisk0" { was.min(EFI_VARIABLES) } else { was };
+            if is < least || is.saturating_sub(was) > ROUNDING {
+                found.push(format!("{slot} has {is} bytes, had {was}"));
+            }
         }
         // On a storage that holds no files everything is raw.
         let on_files = copy.format().is_some();
@@ -103,7 +105,9 @@ fn nics(source: &VmConfig, target: &VmConfig, macs: &BTreeMap<String, String>, f
             None => found.push(format!("{slot} is missing")),
             Some(copy) => {
                 let expected = macs.get(&slot).map(String::as_str).or(nic.mac());
-                if copy.mac() != expected {
+                let lower = |mac: Option<&str>| mac.map(str::to_ascii_lowercase);
+                // Who wrote it chose upper or lower case.
+                if lower(copy.mac()) != lower(expected) {
                     found.push(format!("{slot} has the MAC address {:?}, and should have {expected:?}", copy.mac()));
                 }
             }
@@ -166,6 +170,29 @@ mod tests {
         assert!(lost.len() == 1 && lost[0].starts_with("efidisk0 has"), "{lost:?}");
         let lost = with(was, [is[0], ("scsi0", "nfs:100/vm-100-disk-1.raw,size=8G")]);
         assert_eq!(lost, ["scsi0 is raw, was qcow2"]);
+    }
+
+    #[test]
+    fn sizes_are_compared_in_bytes_however_they_are_written_and_only_where_both_say_one() {
+        let with = |was: &str, is: &str| {
+            let was = VmConfig::from_pairs([("scsi0", was)]);
+            let is = VmConfig::from_pairs([("scsi0", is)]);
+            differences(&was, &is, &ours(), &BTreeMap::new(), &BTreeMap::new()).len()
+        };
+        let (was, is) = ("ceph:vm-100-disk-0", "zfs:vm-100-disk-0");
+        let same = [("32G", "32768M"), ("31458K", "32212992"), ("41943552", "41010K"), ("31458K", "32M")];
+        for (before, after) in same {
+            assert_eq!(with(&format!("{was},size={before}"), &format!("{is},size={after}")), 0, "{before} {after}");
+        }
+        assert_eq!((with(was, &format!("{is},size=32G")), with(&format!("{was},size=32G"), is)), (0, 0));
+        assert_eq!(with(&format!("{was},size=31458K"), &format!("{is},size=31457K")), 1);
+    }
+
+    #[test]
+    fn a_mac_address_is_the_same_in_upper_and_lower_case() {
+        let there = target(&[("net0", "virtio=bc:24:11:00:00:01,bridge=vmbr0,tag=220,link_down=1")]);
+        let found = differences(&source(), &there, &ours(), &BTreeMap::new(), &BTreeMap::new());
+        assert_eq!(found, Vec::<String>::new());
     }
 
     fn ours() -> Vec<String> {

@@ -121,7 +121,8 @@ pub struct Volume {
     pub verification: Option<Value>,
 }
 
-/// One volume in detail. Sizes in bytes.
+/// One volume in detail. Sizes in bytes: not those of [`Volume`], which lists are exact about. Of an archive in a file this is what
+/// `qemu-img` takes it for, format `raw` and its size rounded up to 512 (`pve-behaviour.md` §18.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct VolumeInfo {
