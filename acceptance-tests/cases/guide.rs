@@ -15,11 +15,7 @@ fn workspace(world: &SimulatedWorld, cli: &Cli, yaml: &str, rest: &str) -> Works
 
 #[test]
 fn the_guides_file_is_a_config_file_as_it_is() {
-    let Some(folder) = std::env::var_os("MOXXIE_REFERENCE") else {
-        eprintln!("MOXXIE_REFERENCE is not set: the guide's own file was not looked at");
-        return;
-    };
-    let yaml = std::fs::read_to_string(Path::new(&folder).join("multi-site-example.yaml")).expect("the guide's file");
+    let yaml = include_str!("guide/multi-site-example.yaml");
     let machines = r#"
 resource "moxxie_virtual_machine" "web" {
   count           = 5
@@ -48,7 +44,7 @@ resource "moxxie_virtual_machine" "sandbox" {
 "#;
     for cli in clis() {
         let world = SimulatedWorld::three_sites();
-        let workspace = workspace(&world, &cli, &yaml, machines);
+        let workspace = workspace(&world, &cli, yaml, machines);
         workspace.run(&["validate"]).expect(0);
         workspace.plan_to("guide.tfplan").expect(2).says("8 to add");
         assert_eq!(world.writes(), Vec::<String>::new(), "a plan writes nothing");

@@ -1,24 +1,23 @@
 #!/usr/bin/env python3
-"""Writes api/table.json from the schema files: only what the simulator serves, in a compact form.
+"""Writes api/table.json from the files of api/official: only what the simulator serves, in a compact form.
 
-usage: MOXXIE_REFERENCE=<folder> api/make-table.py
+usage: api/make-table.py
 """
 import json, os, re, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-REF = os.environ.get("MOXXIE_REFERENCE") or sys.exit("set MOXXIE_REFERENCE to the folder of the schema files")
+OFFICIAL = os.path.join(HERE, "official")
 
 def load(name):
-    with open(os.path.join(REF, name)) as f:
+    with open(os.path.join(OFFICIAL, name)) as f:
         return json.load(f)
 
-base, extra, new = load("pve-schema.json"), load("pve-schema-extra.json"), load("pve-new-in-9.json")
+base, extra, changes = load("9.1.json"), load("9.1-adjacent.json"), load("since-8.4.json")
 with open(os.path.join(HERE, "served.txt")) as f:
     served = [l.strip() for l in f if l.strip() and not l.startswith("#")]
 
 found = {}
-with open(os.path.join(HERE, "schema-firewall.json")) as f:
-    firewall = json.load(f)
+firewall = load("firewall.json")
 for source in (base, extra, firewall):
     for e in source["endpoints"]:
         found.setdefault(e["method"] + " " + e["path"], e)
@@ -76,7 +75,6 @@ def use(name):
         out["shape"] = shape(f["properties"])
     table_formats[name] = out
 
-changes = new["pve8.4-2025-04"]
 endpoints = []
 for key in served:
     if key not in found:
