@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use federation::Span;
 use proxmox::Error;
 
+use crate::absence::Trace;
 use crate::failure::{Failure, Object, Remedy};
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
@@ -148,11 +149,23 @@ impl Fleet {
         }
         let upid = match site.client.delete_vm(&at.node, at.vmid).await {
             Ok(upid) => upid,
-            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) if error.is_not_found() => return self.is_removed(site, guest, error, what).await,
             Err(error) => return Err(fail(error)),
         };
         self.wait(site, &upid, deadline, what).await.map_err(|failure| {
             failure.at(at.to_string()).state("it exists, as far as can be seen").next("mend that, and destroy again")
         })
+    }
+
+    /// What it means that its node says there is no such machine to remove: it is gone, or it has left for another node.
+    async fn is_removed(&self, site: &Site, guest: &Guest, error: Error, what: &str) -> Result<(), Failure> {
+        let at = &guest.place;
+        let failure = |said: String| Failure::new(what).at(at.to_string()).said(said).state("it exists");
+        match site.trace(at.vmid, &at.node).await {
+            Trace::Nowhere => Ok(()),
+            Trace::On(_, node, _) => Err(failure(error.to_string())
+                .next(format!("it moved to node {node} of its cluster meanwhile: destroy again"))),
+            Trace::Unclear(why) => Err(failure(why).next("wait until it has arrived, and destroy again")),
+        }
     }
 }

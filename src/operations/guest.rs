@@ -4,6 +4,7 @@ use std::sync::Arc;
 use federation::{ClusterName, PoolName};
 use proxmox::{Error, PendingValue, VmConfig};
 
+use crate::absence::Trace;
 use crate::journal::{Journal, Place, move_pool};
 use crate::notes::{self, Copy, Mark, MarkFound};
 use crate::site::{Overview, Site};
@@ -221,19 +222,12 @@ impl Site {
         }
     }
 
-    /// The node asked doesn't have it: it may have moved inside the cluster since the overview (`pve-behaviour.md` §12).
+    /// The node asked doesn't have it: it may have moved inside the cluster since the overview, or be moving.
     async fn missing(&self, vmid: u32, asked: &str, uuid: &str, running: Option<bool>) -> Answer {
-        let overview = match self.fresh().await {
-            Ok(overview) => overview,
-            Err(error) => return Answer::Silent(format!("cluster {} doesn't answer: {error}", self.name)),
-        };
-        let Some(node) = overview.guest(vmid).and_then(|guest| guest.node.clone()).filter(|node| node != asked) else {
-            return Answer::IsNot;
-        };
-        match self.client.vm_pending(&node, vmid).await {
-            Ok(values) => self.answer(&overview, &node, vmid, values, uuid, running).await,
-            Err(error) if error.is_not_found() => Answer::IsNot,
-            Err(error) => Answer::Silent(format!("cluster {}, vmid {vmid}: {error}", self.name)),
+        match self.trace(vmid, asked).await {
+            Trace::Nowhere => Answer::IsNot,
+            Trace::On(overview, node, values) => self.answer(&overview, &node, vmid, values, uuid, running).await,
+            Trace::Unclear(why) => Answer::Silent(why),
         }
     }
 
@@ -305,11 +299,11 @@ impl Site {
     /// A guest as it is now, past every cache.
     ///
     /// # Errors
-    /// What the cluster said; [`Error::is_not_found`] where it doesn't exist on that node.
+    /// What the cluster said; [`Error::is_not_found`] only where it is on no node.
     pub(crate) async fn guest_now(&self, node: &str, vmid: u32) -> Result<Guest, Error> {
         let overview = self.fresh().await?;
-        let node = overview.guest(vmid).and_then(|guest| guest.node.as_deref()).unwrap_or(node).to_owned();
-        let config = self.client.vm_config(&node, vmid, false).await?;
+        let node = overview.guest(vmid).and_then(|guest| guest.node.as_deref()).unwrap_or(node);
+        let (node, config) = self.config_and_node(node, vmid, false).await?;
         self.guest(&overview, &node, vmid, config, None).await
     }
 }

@@ -1,4 +1,6 @@
 //! Owns finding a virtual machine: where it was, elsewhere, or gone; and when none of these may be said (design §5, Identity).
+use std::time::Instant;
+
 use federation::ClusterName;
 use federation::model::Method;
 use proxmox::Resource;
@@ -175,8 +177,10 @@ impl Fleet {
     async fn search(&self, record: &Record) -> Found {
         let mut found = Vec::new();
         let mut unseen = Vec::new();
+        // Every list is taken from here on: an older one may be from before the machine came there.
+        let since = Instant::now();
         for site in self.sites() {
-            let overview = match site.glance().await {
+            let overview = match site.overview_since(since).await {
                 Ok(overview) => overview,
                 // Of a machine that is given up for lost with its cluster, what is on another lost one is given up too. Of one that
                 // was elsewhere nothing is.
@@ -279,8 +283,11 @@ async fn moved_elsewhere(site: &Site, record: &Record) -> Option<(Journal, Place
     (place.cluster != record.cluster).then_some((journal, place))
 }
 
+/// Whether a listed guest may be the machine. One that the list shows without a name may be any: a guest that was made a moment ago, or
+/// one whose node's statistics are silent (`pve-behaviour.md` §18).
 pub(crate) fn looks_like(guest: &Resource, record: &Record) -> bool {
-    guest.kind == "qemu" && (guest.name.as_deref() == Some(record.name.as_str()) || guest.vmid == Some(record.vmid))
+    let name = guest.name.as_deref();
+    guest.kind == "qemu" && (name.is_none_or(|name| name == record.name) || guest.vmid == Some(record.vmid))
 }
 
 /// Whether what was found elsewhere may be taken for the machine (design §5): everybody answered, exactly one guest has the

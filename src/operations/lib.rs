@@ -8,6 +8,7 @@
 //! everybody is read by [`Fleet::rules`] and written by [`Fleet::create_pool`] and its siblings. Whatever takes more than one
 //! call is an operation with a journal on the clusters (`operation.rs`, `journal.rs`), so that the next process knows.
 
+mod absence;
 mod addresses;
 mod audit;
 mod births;

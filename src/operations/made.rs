@@ -57,8 +57,8 @@ impl Fleet {
         let mut ours = None;
         if let Some(birth) = birth.filter(|birth| birth.place.cluster == here.name) {
             let node = crate::relocate::node_of(here, &birth.place).await;
-            match here.client.vm_config(&node, birth.place.vmid, false).await {
-                Ok(config) if config.uuid().is_some_and(|own| own.eq_ignore_ascii_case(&birth.uuid)) => {
+            match here.config_and_node(&node, birth.place.vmid, false).await {
+                Ok((node, config)) if config.uuid().is_some_and(|own| own.eq_ignore_ascii_case(&birth.uuid)) => {
                     ours = Some(Place { node, ..birth.place });
                 }
                 Ok(_) => {}

@@ -479,6 +479,27 @@ impl ClusterHandle {
         self.lock().cluster(&self.name).ha.get(&format!("vm:{vmid}")).map(|resource| resource.state.clone())
     }
 
+    /// The moment in a migration inside the cluster when its nodes contradict each other (pve-behaviour.md §18): the configuration is on
+    /// `to` already, or with `None` on no node that is asked, and lists still name the node that it left. It lasts until
+    /// [`ClusterHandle::arrive`].
+    pub fn migrate_inside(&self, vmid: u32, to: Option<&str>) {
+        let mut st = self.lock();
+        let Some(vm) = st.cluster_mut(&self.name).vms.get_mut(&vmid) else { return };
+        vm.listed_on = Some(vm.node.clone());
+        vm.in_flight = to.is_none();
+        if let Some(to) = to {
+            to.clone_into(&mut vm.node);
+        }
+    }
+
+    /// Ends that moment: lists name the node that has the configuration.
+    pub fn arrive(&self, vmid: u32) {
+        let mut st = self.lock();
+        let Some(vm) = st.cluster_mut(&self.name).vms.get_mut(&vmid) else { return };
+        vm.listed_on = None;
+        vm.in_flight = false;
+    }
+
     /// Carries a stopped VM to another cluster as an operator would by hand: same vmid, UUID and bytes, all disks on
     /// one storage there.
     ///

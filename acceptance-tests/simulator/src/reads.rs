@@ -73,7 +73,8 @@ fn node_entry(call: &Call<'_>, name: &str) -> Value {
 /// A guest as the cluster knows it: status and name as pvestatd last told, the rest live (§2.5).
 pub(crate) fn guest_entry(c: &Cluster, vm: &Vm) -> Value {
     let mut out = json!({
-        "id": format!("qemu/{}", vm.vmid), "vmid": vm.vmid, "node": vm.node, "type": "qemu",
+        "id": format!("qemu/{}", vm.vmid), "vmid": vm.vmid, "type": "qemu",
+        "node": vm.listed_on.as_ref().unwrap_or(&vm.node),
         "status": "unknown", "template": i32::from(vm.flag("template")),
     });
     let online = c.nodes.get(&vm.node).is_some_and(|node| node.online);

@@ -143,6 +143,10 @@ pub(crate) struct Vm {
     pub(crate) flock: Option<usize>,
     /// What pvestatd last told the cluster: status and name.
     pub(crate) seen: Option<(String, String)>,
+    /// The node that lists still name while its configuration is on another one already, or on its way.
+    pub(crate) listed_on: Option<String>,
+    /// No node has its configuration at this moment.
+    pub(crate) in_flight: bool,
     pub(crate) pid: u32,
     /// A shutdown asked for while the agent or ACPI is ignored never comes.
     pub(crate) ignores_shutdown: bool,
@@ -166,6 +170,8 @@ impl Vm {
             written: 0,
             flock: None,
             seen: None,
+            listed_on: None,
+            in_flight: false,
             pid: 0,
             ignores_shutdown: false,
             shutdown_ms: 3_000,
@@ -398,11 +404,11 @@ impl Cluster {
     }
 
     pub(crate) fn vm(&self, node: &str, vmid: u32) -> Result<&Vm, ApiError> {
-        self.vms.get(&vmid).filter(|vm| vm.node == node).ok_or_else(|| Self::missing(node, vmid))
+        self.vms.get(&vmid).filter(|vm| vm.node == node && !vm.in_flight).ok_or_else(|| Self::missing(node, vmid))
     }
 
     pub(crate) fn vm_mut(&mut self, node: &str, vmid: u32) -> Result<&mut Vm, ApiError> {
-        self.vms.get_mut(&vmid).filter(|vm| vm.node == node).ok_or_else(|| Self::missing(node, vmid))
+        self.vms.get_mut(&vmid).filter(|vm| vm.node == node && !vm.in_flight).ok_or_else(|| Self::missing(node, vmid))
     }
 
     /// A VM to be written: pmxcfs must be writable and no task may hold its file lock.

@@ -57,12 +57,22 @@ async fn alone(
     for guest in overview.guests().filter(|guest| guest.kind == "qemu" && !in_one_of(guest, &known)) {
         let (Some(vmid), Some(node)) = (guest.vmid, guest.node.clone()) else { continue };
         let (client, name) = (site.client.clone(), guest.name.clone().unwrap_or_default());
-        asked.spawn(async move { (vmid, name, client.vm_config(&node, vmid, false).await) });
+        asked.spawn(async move {
+            let config = client.vm_config(&node, vmid, false).await;
+            (vmid, name, node, config)
+        });
     }
     let mut found = asked.join_all().await;
     found.sort_by_key(|(vmid, ..)| *vmid);
     let mut inside = Vec::new();
-    for (vmid, name, config) in found {
+    for (vmid, name, node, config) in found {
+        // It may be moving inside the cluster.
+        let config = match config {
+            Err(error) if error.is_not_found() => {
+                site.config_and_node(&node, vmid, false).await.map(|(_, config)| config)
+            }
+            config => config,
+        };
         let place = format!("{}/{vmid} ({name})", site.name);
         let config = match config {
             Ok(config) => config,

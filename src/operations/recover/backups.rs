@@ -116,8 +116,8 @@ impl Site {
                         record.vmid
                     ));
                 }
-                // Pruned since it was listed.
-                Err(error) if is_gone(&error) => continue,
+                // Pruned since it was listed, if the list says so too: an older backup is taken only then.
+                Err(error) if is_gone(&error) && !self.lists(&reader, &volid, record.vmid).await? => continue,
                 Err(error) => return Err(format!("backup {volid} can't be looked into: {error}")),
             };
             let fenced =
@@ -127,6 +127,14 @@ impl Site {
             }
         }
         Ok(Seen { newest: None, away })
+    }
+
+    /// Whether a list that is taken now names a backup.
+    async fn lists(&self, node: &str, volid: &str, vmid: u32) -> Result<bool, String> {
+        let storage = volid.split_once(':').map_or(volid, |(storage, _)| storage);
+        let listed = self.client.storage_content(node, storage, Some("backup"), Some(vmid)).await;
+        let listed = listed.map_err(|error| format!("storage {storage} can't be listed: {error}"))?;
+        Ok(listed.iter().any(|volume| volume.volid == volid))
     }
 }
 

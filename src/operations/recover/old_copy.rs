@@ -23,7 +23,7 @@ impl Site {
         let resources = self.client.cluster_resources(None).await?;
         let seen = resources.into_iter().find(|guest| guest.vmid == Some(place.vmid));
         let Some(node) = seen.and_then(|guest| guest.node) else { return Ok(None) };
-        let config = self.client.vm_config(&node, place.vmid, true).await?;
+        let (node, config) = self.config_and_node(&node, place.vmid, true).await?;
         let same = config.uuid().is_some_and(|own| own.eq_ignore_ascii_case(uuid));
         Ok(same.then(|| Place { node, ..place.clone() }))
     }
@@ -39,7 +39,7 @@ impl Fleet {
             let Some(site) = self.site(lost.cluster.as_str()) else { continue };
             let Ok(overview) = site.glance().await else { continue };
             let Some(node) = overview.guest(lost.vmid).and_then(|guest| guest.node.clone()) else { continue };
-            let Ok(config) = site.client.vm_config(&node, lost.vmid, true).await else { continue };
+            let Ok((node, config)) = site.config_and_node(&node, lost.vmid, true).await else { continue };
             if config.uuid().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&guest.uuid)) {
                 return Some(Place { cluster: lost.cluster.clone(), node, vmid: lost.vmid });
             }

@@ -155,7 +155,7 @@ impl Move<'_> {
     /// The source stays as Proxmox VE left it: stopped and locked, which no token can change. Where a person has unlocked it meanwhile, it
     /// is fenced and kept as any retired source.
     pub(super) async fn leave_source(&mut self, from: &Place) -> Result<(), Failure> {
-        let config = match self.source.client.vm_config(&from.node, from.vmid, true).await {
+        let config = match self.source.config(from).await {
             Ok(config) => Some(config),
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) if error.is_permission_denied() => None,
@@ -191,7 +191,7 @@ impl Move<'_> {
     pub(super) async fn source_stays_down(&self) -> Result<(), Failure> {
         let from = self.from();
         // One that can't be asked was stopped and locked when it was last seen.
-        let Ok(config) = self.source.client.vm_config(&from.node, from.vmid, true).await else { return Ok(()) };
+        let Ok(config) = self.source.config(&from).await else { return Ok(()) };
         if self.is_of_machine(&config) && config.lock() != Some(LOCK) {
             self.fence_unlocked(&from, &config).await?;
         }
@@ -201,7 +201,7 @@ impl Move<'_> {
     /// The source's configuration; none where a person has removed it.
     pub(super) async fn source_if_there(&self) -> Result<Option<VmConfig>, Failure> {
         let from = self.from();
-        match self.source.client.vm_config(&from.node, from.vmid, true).await {
+        match self.source.config(&from).await {
             Ok(config) => Ok(Some(config).filter(|config| self.is_of_machine(config))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(self.at(&from, "its configuration can't be read", error)),

@@ -117,7 +117,7 @@ impl Move<'_> {
             let removed = archive::remove(&self.source, &from, &volid, self.fleet, self.deadline).await;
             removed.map_err(|error| self.at(&from, "the archive can't be removed", error))?;
         }
-        let config = match self.source.client.vm_config(&from.node, from.vmid, true).await {
+        let config = match self.source.config(&from).await {
             Ok(config) => config,
             Err(error) if error.is_not_found() || error.is_permission_denied() => return Ok(()),
             Err(error) => return Err(self.at(&from, "the source can't be read", error)),

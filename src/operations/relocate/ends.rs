@@ -34,7 +34,7 @@ impl Move<'_> {
         self.nothing_is_under_way(&self.source, &from).await?;
         self.nothing_is_under_way(&self.target, &to).await?;
         let there = self.sent(&to).await?;
-        let source = match self.source.client.vm_config(&from.node, from.vmid, true).await {
+        let source = match self.source.config(&from).await {
             Ok(source) => Some(source).filter(|source| self.is_of_machine(source)),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(self.still(self.at(&from, "its configuration can't be read", error))),
@@ -103,7 +103,7 @@ impl Move<'_> {
     /// What was sent, as far as it is there: a guest of the target's VMID with the machine's UUID, or one that a migration of ours is
     /// making.
     async fn sent(&self, to: &Place) -> Result<Option<VmConfig>, Failure> {
-        let config = match self.target.client.vm_config(&to.node, to.vmid, true).await {
+        let config = match self.target.config(to).await {
             Ok(config) => config,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(self.still(self.at(to, "what is there can't be read", error))),

@@ -111,7 +111,7 @@ impl Move<'_> {
         self.tasks_end(&self.source, &from).await?;
         let cant = |error| self.at(&from, "the take-over can't be noted on it", error);
         for attempt in 1..=DIGEST_TRIES {
-            let config = match self.source.client.vm_config(&from.node, from.vmid, true).await {
+            let config = match self.source.config(&from).await {
                 Ok(config) => config,
                 // Removed already, so nobody writes it.
                 Err(error) if error.is_not_found() || error.is_permission_denied() => return Ok(()),

@@ -103,7 +103,7 @@ impl Move<'_> {
         if tasks.iter().any(|(task, _)| task.is_running()) {
             return Ok(());
         }
-        let config = match self.target.client.vm_config(&to.node, to.vmid, true).await {
+        let config = match self.target.config(to).await {
             Ok(config) => Some(config),
             Err(error) if error.is_not_found() || error.is_permission_denied() => None,
             Err(error) => return Err(self.at(to, "its configuration can't be read", error)),

@@ -123,7 +123,7 @@ impl Move<'_> {
         }
         let moved = self.journal.moving.is_some();
         self.settle_moving(to).await?;
-        let config = match self.target.client.vm_config(&to.node, to.vmid, true).await {
+        let config = match self.target.config(to).await {
             Ok(config) => config,
             // Nobody with a right to this VMID sees it: it never came into the pool, or it is gone.
             Err(error) if error.is_not_found() || error.is_permission_denied() => return self.remove_volumes(to).await,
