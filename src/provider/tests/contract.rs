@@ -1,4 +1,6 @@
 //! The contract of plan and apply against an in-process core: what the CLIs are too old for, and properties over many values.
+#[path = "contract/absence.rs"]
+mod absence;
 #[path = "contract/clusters.rs"]
 mod clusters;
 #[path = "contract/moves.rs"]
