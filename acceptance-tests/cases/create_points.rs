@@ -17,6 +17,7 @@ resource "moxxie_virtual_machine" "web" {
   memory          = "2GB"
   disks           = { scsi0 = { size = "4GB", storage = "fast" } }
   network_devices = { net0 = { network = "app" } }
+  tags            = ["web", "blue"]
 }
 "#;
 const APPLY: [&str; 3] = ["apply", "-input=false", "-auto-approve"];
@@ -110,7 +111,8 @@ fn hold(cli: &Cli, way: Way, call: u64, executed: bool) -> Result<(), String> {
     expect("the next plan", workspace.plan(), 0);
     let id = state.get("moxxie_virtual_machine.web").and_then(|web| web["id"].as_str().map(str::to_owned));
     let ours = machines.iter().filter(|vm| vm.config.get("name").is_some_and(|name| name == "web-1")).count();
-    let whole = |vm: &VmSnapshot| vm.running && vm.config.get("scsi0").is_some_and(|disk| disk.contains("size=4G"));
+    let has = |vm: &VmSnapshot, key: &str, text: &str| vm.config.get(key).is_some_and(|value| value.contains(text));
+    let whole = |vm: &VmSnapshot| vm.running && has(vm, "scsi0", "size=4G") && has(vm, "tags", "blue;web");
     let sound = machines.len() == 1 && ours == 1 && whole(&machines[0]) && machines[0].uuid == id && id.is_some();
     let described = format!("machines {:?}, id in state {id:?}", world.machines());
     let marked =

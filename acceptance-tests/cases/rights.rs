@@ -10,16 +10,22 @@ use crate::support::{PROVIDER, configure, instances, sound, workspace, yaml};
 use guide::Team;
 use harness::{Cli, SimulatedWorld, Workspace, clis};
 use serde_json::json;
-use simulator::{GuestSpec, Options, World};
+use simulator::{GuestSpec, Options, Profile, World};
 
 /// The app team of the page.
 fn app() -> Team {
     guide::team(&["App team"])
 }
 
+/// The world with Proxmox VE 9.2 everywhere: it asks for what older versions don't (`pve-behaviour.md` §18.2).
+fn newest() -> World {
+    let mut world = World::three_sites().expect("the world");
+    world.clusters.values_mut().for_each(|cluster| cluster.version = Profile::V9_2);
+    world
+}
+
 fn start(team: &Team) -> SimulatedWorld {
-    let world = World::three_sites().expect("the world");
-    SimulatedWorld::start(team.join(world, None), Options::default())
+    SimulatedWorld::start(team.join(newest(), None), Options::default())
 }
 
 /// What the app team's role holds, and which step of a machine's life is refused without it. Once refused, nothing follows.
@@ -69,6 +75,7 @@ resource "moxxie_virtual_machine" "copy" {
   network_devices = { net0 = { network = "app" } }
   clone           = { template = "golden" }
   cloud_init      = { user = "ops" }
+  tags            = ["copied"]
 }
 "#;
 
@@ -116,6 +123,7 @@ fn the_app_teams_commands_of_the_guide_carry_a_machine_through_its_life() {
         let vm = |cluster: &str, tag: &str| json!({ "api": { "pool": "production-pool", "cluster": cluster, "tags": [tag] } });
         let own = workspace(&world, &cli, &team.token, &vm("worldstream-prod", "one"));
         sound(own.apply()).expect(0);
+        assert_eq!(world.vm("worldstream-prod", "api").config["tags"], "one");
         configure(&own, &vm("worldstream-prod", "two"));
         sound(own.apply()).expect(0);
         configure(&own, &vm("databarn-dr", "two"));
@@ -169,7 +177,7 @@ fn a_copy_is_made_with_a_token_that_sees_its_own_pool_alone() {
 fn refused(cli: &Cli, path: &str, privilege: &str, step: &str) -> Result<(), String> {
     let team = app().without(path, privilege);
     let world = start(&team);
-    let vm = |cluster: &str| json!({ "api": { "pool": "production-pool", "cluster": cluster } });
+    let vm = |cluster: &str| json!({ "api": { "pool": "production-pool", "cluster": cluster, "tags": ["one"] } });
     let workspace = match step {
         "copy" => copying(&world, cli, &team.token),
         _ => workspace(&world, cli, &team.token, &vm("worldstream-prod")),

@@ -1,9 +1,10 @@
 //! Owns creating a virtual machine as an operation: killed at any call, the next apply leaves exactly one (design §5).
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use federation::placement::Request;
 use federation::{ClusterName, Span};
-use proxmox::{Error, Upid};
+use proxmox::{Error, Params, Upid};
 
 use crate::births::Birth;
 use crate::claims::guest_of;
@@ -15,6 +16,7 @@ use crate::journal::{Journal, Kind, Place, create_pool, new_journal};
 use crate::made::other_request;
 use crate::notes::{self, Mark};
 use crate::operation::Taken;
+use crate::parameters::join_tags;
 use crate::resolve::pick_node;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
@@ -253,7 +255,8 @@ impl Fleet {
         Err(failure.state("the copy of the template is there, and not finished").next("apply again: it is taken up"))
     }
 
-    /// Starts the machine and takes the mark off. The disks hold data now, so what fails here is a warning.
+    /// Takes the mark off, writes what a create can't be given, and starts the machine. The disks hold data now, so what fails here is
+    /// a warning.
     async fn finish_create(
         &self,
         site: &Site,
@@ -272,11 +275,8 @@ impl Fleet {
                 .next("apply again: the same machine is taken up")
         };
         let mut guest = site.guest_now(&to.node, to.vmid).await.map_err(lost)?;
-        if guest.mark.op.is_some() {
-            guest.mark.op = None;
-            if let Err(failure) = self.write_notes(site, &guest, spec.description.as_deref(), what).await {
-                warnings.push(failure);
-            }
+        if let Err(failure) = self.write_last(site, &mut guest, spec, what).await {
+            warnings.push(failure);
         }
         if spec.started
             && !guest.running
@@ -286,6 +286,22 @@ impl Fleet {
         }
         let guest = site.guest_now(&to.node, to.vmid).await.map_err(lost)?;
         Ok(Outcome { guest, warnings })
+    }
+
+    /// Writes, in one call, what a new machine still lacks: its tags, now that it is in its pool, and notes without the operation's mark.
+    /// A machine without the mark has both.
+    async fn write_last(&self, site: &Site, guest: &mut Guest, spec: &VmSpec, what: &str) -> Result<(), Failure> {
+        if guest.mark.op.take().is_none() {
+            return Ok(());
+        }
+        let fail = || Failure::new(what).at(format!("{}: its notes and tags can't be written", guest.place));
+        let text = notes::join(spec.description.as_deref().unwrap_or(&guest.description), &guest.mark)
+            .map_err(|error| fail().said(error).next("shorten its notes"))?;
+        let is: BTreeSet<String> = guest.config.tags().into_iter().collect();
+        let tags = spec.tags.as_ref().filter(|tags| **tags != is).map(join_tags);
+        let params = Params::new().set("description", text).opt("tags", tags.filter(|tags| !tags.is_empty()));
+        let set = site.client.set_config(&guest.place.node, guest.place.vmid, params, None).await;
+        set.map_err(|error| fail().said(error).next("apply again"))
     }
 
     /// Writes a guest's notes: `description`, or its own text where that is left alone, and its mark.
@@ -299,7 +315,7 @@ impl Fleet {
         let fail = || Failure::new(what).at(format!("{}: its notes can't be written", guest.place)).next("apply again");
         let text = notes::join(description.unwrap_or(&guest.description), &guest.mark)
             .map_err(|error| fail().said(error).next("shorten its notes"))?;
-        let params = proxmox::Params::new().set("description", text);
+        let params = Params::new().set("description", text);
         let set = site.client.set_config(&guest.place.node, guest.place.vmid, params, None).await;
         set.map_err(|error| fail().said(error))
     }

@@ -41,7 +41,8 @@ impl NicWish {
 }
 
 impl VmSpec {
-    /// Parameters that create this machine as `vmid` with `uuid`, with `notes` as its description.
+    /// Parameters that create this machine as `vmid` with `uuid`, with `notes` as its description. Tags are not among them: Proxmox VE
+    /// 9.2 asks for the right to them before the machine is in its pool (`pve-behaviour.md` §18.2), so they are written afterwards.
     pub(crate) fn create_params(&self, vmid: u32, uuid: &str, notes: &str, on: &Resolved) -> Params {
         let mut params = Params::new()
             .set("vmid", vmid)
@@ -61,9 +62,6 @@ impl VmSpec {
             .opt("machine", self.machine.as_ref());
         if !notes.is_empty() {
             params = params.set("description", notes);
-        }
-        if let Some(tags) = self.tags.as_ref().filter(|tags| !tags.is_empty()) {
-            params = params.set("tags", join_tags(tags));
         }
         for (slot, disk) in &self.disks {
             if let Some(storage) = on.storages.get(slot) {

@@ -222,6 +222,9 @@ impl Site {
 /// The pool whose comment holds the cluster's own record. It holds no guests.
 pub(crate) const ENROLMENT: &str = "moxxie";
 
+/// What stands in its comment in the place of the record, once the cluster was taken out: it is enrolled no more, and has lost nothing.
+pub(crate) const TAKEN_OUT: &str = "This cluster was taken out of the federation. The pool stays for the rights that are set on it.";
+
 /// The record in a pool's comment, if there is one, sound or not.
 fn record(pool: &Pool) -> Option<(PoolName, Sight)> {
     let name = PoolName::new(&pool.poolid).ok()?;
@@ -230,7 +233,9 @@ fn record(pool: &Pool) -> Option<(PoolName, Sight)> {
 
 /// What the pool of the cluster's own record shows.
 fn enrolment(pool: &Pool) -> Sight<Enrolment> {
-    sight(pool.comment.as_deref().unwrap_or_default()).unwrap_or(Sight::Plain)
+    let comment = pool.comment.as_deref().unwrap_or_default();
+    let without = || if comment.contains(TAKEN_OUT) { Sight::Absent } else { Sight::Plain };
+    sight(comment).unwrap_or_else(without)
 }
 
 /// The record in a comment; `None` where there is none.

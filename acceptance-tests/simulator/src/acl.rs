@@ -68,13 +68,20 @@ fn roles() -> &'static BTreeMap<String, Vec<String>> {
 pub(crate) fn role(name: &str, profile: Profile) -> Option<BTreeSet<String>> {
     let privileges = roles().get(name)?;
     let exists = |p: &&String| match profile {
-        Profile::V9_1 => p.as_str() != "VM.Monitor",
+        Profile::V9_1 | Profile::V9_2 => p.as_str() != "VM.Monitor",
         Profile::V8_4 => !p.starts_with("VM.GuestAgent.") && p.as_str() != "VM.Replicate",
     };
     Some(privileges.iter().filter(exists).cloned().collect())
 }
 
 impl Access {
+    /// What a pool takes with it (pve-behaviour.md §18.3): every rule on its path and below. Making it again brings none back.
+    pub(crate) fn forget_pool(&mut self, name: &str) {
+        let path = format!("/pool/{name}");
+        let below = format!("{path}/");
+        self.acl.retain(|rule| rule.path != path && !rule.path.starts_with(&below));
+    }
+
     pub(crate) fn grant(&mut self, subject: &str, spec: &AclSpec, profile: Profile) -> Result<()> {
         let mut privileges: BTreeSet<String> = spec.privileges.iter().cloned().collect();
         if let Some(name) = &spec.role {

@@ -98,10 +98,12 @@ pub(crate) fn ticket(call: &mut Call<'_>) -> Answer {
     Ok(data.into())
 }
 
-/// `GET /access/acl`: only paths where the caller may change rights.
+/// `GET /access/acl`: only paths where the caller may change rights, unless he may audit them all. Who allocates an object may
+/// change the rights to it (pve-behaviour.md §18.31).
 pub(crate) fn acl(call: &mut Call<'_>) -> Answer {
+    let all = call.may("/access", &["Sys.Audit"]);
     let rules = call.c().access.acl.iter();
-    let rules = rules.filter(|rule| call.may(&rule.path, &["Permissions.Modify"]));
+    let rules = rules.filter(|rule| all || call.may_any(&rule.path, &changers(&rule.path)));
     let entry = |rule: &crate::acl::Rule| {
         let kind = if rule.subject.contains('!') { "token" } else { "user" };
         json!({
@@ -110,6 +112,13 @@ pub(crate) fn acl(call: &mut Call<'_>) -> Answer {
         })
     };
     Ok(json!(rules.map(entry).collect::<Vec<_>>()).into())
+}
+
+/// Each of these lets its holder change the rights on a path.
+fn changers(path: &str) -> Vec<&'static str> {
+    let owns = [("/storage/", "Datastore.Allocate"), ("/vms/", "VM.Allocate"), ("/pool/", "Pool.Allocate")];
+    let owns = owns.into_iter().filter(|(below, _)| path.starts_with(below)).map(|(_, privilege)| privilege);
+    std::iter::once("Permissions.Modify").chain(owns).collect()
 }
 
 /// `GET /access/permissions`

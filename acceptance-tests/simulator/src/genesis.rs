@@ -90,7 +90,7 @@ fn cluster(
                 address: facts.address.clone().unwrap_or_else(|| format!("10.0.0.{}", 10 + place)),
                 bridges: facts.bridges.clone(),
                 cpu_flags: CPU_FLAGS.to_owned(),
-                newest_machine: if spec.version == crate::world::Profile::V9_1 { "10.1" } else { "9.2" }.to_owned(),
+                newest_machine: if spec.version == crate::world::Profile::V8_4 { "9.2" } else { "10.1" }.to_owned(),
                 online: true,
                 back_at: None,
                 since: now - 86_400_000,

@@ -155,6 +155,8 @@ pub(crate) fn remove(call: &mut Call<'_>) -> Answer {
     if let Some(inside) = inside {
         return fail(format!("pool '{name}' is not empty (contains {inside})"));
     }
-    call.cm().pools.remove(&name);
+    let c = call.cm();
+    c.pools.remove(&name);
+    c.access.forget_pool(&name);
     Ok(Value::Null.into())
 }

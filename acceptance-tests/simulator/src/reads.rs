@@ -7,11 +7,16 @@ use serde_json::{Value, json};
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
 use crate::state::{Cluster, Power, Vm};
+use crate::world::Profile;
 
 const SEE_STORAGE: [&str; 2] = ["Datastore.Audit", "Datastore.AllocateSpace"];
 
 fn versions(c: &Cluster) -> (&'static str, &'static str) {
-    if c.is_9() { ("9.1.9", "9.1") } else { ("8.4.1", "8.4") }
+    match c.profile {
+        Profile::V8_4 => ("8.4.1", "8.4"),
+        Profile::V9_1 => ("9.1.9", "9.1"),
+        Profile::V9_2 => ("9.2.11", "9.2"),
+    }
 }
 
 /// `GET /version` and `GET /nodes/{node}/version`

@@ -375,7 +375,12 @@ enum Due {
 
 impl Cluster {
     pub(crate) fn is_9(&self) -> bool {
-        self.profile == Profile::V9_1
+        self.profile != Profile::V8_4
+    }
+
+    /// Proxmox VE 9.2 and newer.
+    pub(crate) fn is_9_2(&self) -> bool {
+        self.profile == Profile::V9_2
     }
 
     /// pvestatd's round: what `/cluster/resources` will say until the next one.

@@ -33,13 +33,16 @@ pub enum Profile {
     #[default]
     #[serde(rename = "9.1")]
     V9_1,
+    /// Proxmox VE 9.2.
+    #[serde(rename = "9.2")]
+    V9_2,
 }
 
 /// One cluster.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSpec {
-    /// PVE version, in quotes: "8.4" or "9.1".
+    /// PVE version, in quotes: "8.4", "9.1" or "9.2".
     #[serde(default)]
     pub version: Profile,
     /// Corosync name; absent for a stand-alone node.

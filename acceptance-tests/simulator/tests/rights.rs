@@ -143,14 +143,75 @@ async fn bridges_need_a_right() {
         .refused(403, "Permission check failed (pool 'nope' does not exist)");
 }
 
+/// pve-behaviour.md §18.2: 9.2 asks for the right to set tags on the VM, before it is in its pool; 9.1 is content with the pool.
+#[tokio::test]
+async fn tags_of_a_create_are_asked_for_outside_of_the_pool() {
+    let sim = three_sites().await;
+    let create = [("vmid", "150"), ("pool", "production-pool"), ("tags", "web")];
+    let (prod, dr) = (sim.cluster("worldstream-prod"), sim.cluster("databarn-dr"));
+    let mut with_disk = create.to_vec();
+    with_disk.push(("scsi0", "ceph-pool:8"));
+    let app = Api::new(&prod, Some("narrow"));
+    let refused = app.post("/nodes/ws1/qemu", &with_disk).await;
+    let said = app.wait(&refused).await;
+    assert_eq!(said, "unable to create VM 150 - 403 Permission check failed (/vms/150, VM.Config.Options)");
+    assert!(prod.vm(150).is_none());
+    assert_eq!(sim.litter(), Vec::<String>::new());
+    let plain = app.post("/nodes/ws1/qemu", &with_disk[..2]).await;
+    assert_eq!(app.wait(&plain).await, "OK");
+    assert_eq!(app.put("/nodes/ws1/qemu/150/config", &[("tags", "web")]).await.status, 200, "in its pool it may");
+    let older = Api::new(&dr, Some("narrow"));
+    let made = older.post("/nodes/db1/qemu", &create).await;
+    assert_eq!(older.wait(&made).await, "OK");
+}
+
+/// pve-behaviour.md §18.3: a pool takes the rules on its path with it, and made again it has none.
+#[tokio::test]
+async fn rules_go_with_their_pool() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", Some("production-pool"), false)).expect("a guest");
+    let (root, app) = (Api::new(&prod, Some("platform")), Api::new(&prod, Some("narrow")));
+    let at = "/nodes/ws1/qemu/100/config";
+    assert_eq!(app.get(at).await.status, 200);
+    assert_eq!(root.put("/pools", &[("poolid", "production-pool"), ("vms", "100"), ("delete", "1")]).await.status, 200);
+    assert_eq!(root.delete("/pools?poolid=production-pool").await.status, 200);
+    assert_eq!(root.post("/pools", &[("poolid", "production-pool")]).await.status, 200);
+    assert_eq!(root.put("/pools", &[("poolid", "production-pool"), ("vms", "100")]).await.status, 200);
+    app.get(at).await.refused(403, "Permission check failed (/vms/100, VM.Audit)");
+}
+
+/// pve-behaviour.md §18.31: who allocates a pool sees, and may change, the rights to it and to nothing else.
+#[tokio::test]
+async fn who_allocates_a_pool_sees_the_rights_to_it() {
+    let mut world = simulator::World::three_sites().expect("a world");
+    let narrow = world.users.iter_mut().find(|user| user.id == "narrow@pve").expect("the narrow user");
+    let allocate = vec!["Pool.Allocate".to_owned()];
+    narrow.acl.push(simulator::AclSpec {
+        path: "/pool/production-pool".into(),
+        role: None,
+        privileges: allocate,
+        propagate: true,
+    });
+    let sim = simulator::Simulator::start(world, simulator::Options::default()).await.expect("a simulator");
+    let listed = Api::new(&sim.cluster("worldstream-prod"), Some("narrow")).get("/access/acl").await.data();
+    let listed = listed.as_array().expect("a list");
+    let paths: std::collections::BTreeSet<_> = listed.iter().filter_map(|entry| entry["path"].as_str()).collect();
+    let own = ["/pool/moxxie-moves", "/pool/production-pool", "/storage/transfer"];
+    assert_eq!(paths.into_iter().collect::<Vec<_>>(), own, "{listed:?}");
+    assert!(listed.iter().any(|entry| entry["ugid"] == "app@pve" && entry["path"] == "/pool/production-pool"));
+}
+
 /// `/access/acl` shows the grants on paths where one may change rights (pve-behaviour.md §1).
 #[tokio::test]
 async fn grants_are_shown_to_those_who_may_change_them() {
     let sim = three_sites().await;
     let prod = sim.cluster("worldstream-prod");
     prod.grant("app@pve", "/vms/100", "PVEVMUser").expect("a role");
+    prod.grant("app@pve", "/nodes/ws1", "PVEAuditor").expect("a role");
     let listed = Api::new(&prod, Some("platform")).get("/access/acl").await.data();
     let listed = listed.as_array().expect("a list");
     assert!(listed.iter().any(|entry| entry["path"] == "/vms/100" && entry["roleid"] == "PVEVMUser"), "{listed:?}");
-    assert_eq!(Api::new(&prod, Some("app")).get("/access/acl").await.data(), serde_json::json!([]));
+    let listed = Api::new(&prod, Some("app")).get("/access/acl").await.data();
+    assert!(listed.as_array().expect("a list").iter().all(|entry| entry["path"] != "/nodes/ws1"), "{listed:?}");
 }

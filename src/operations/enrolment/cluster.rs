@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use federation::ClusterName;
 use federation::block::{self, Envelope};
 use federation::model::{Cluster, ClusterSight, Datacenter, Enrolment, Record, Sight};
-use proxmox::Missing;
 
 use super::datacenter::Turn;
 use super::untouched;
@@ -13,7 +12,7 @@ use super::write::Revision;
 use crate::failure::{Failure, Object, Remedy};
 use crate::fleet::Fleet;
 use crate::journal::{Holder, OPERATIONS};
-use crate::site::{ENROLMENT, Overview, Site};
+use crate::site::{ENROLMENT, Overview, Site, TAKEN_OUT};
 
 /// What a cluster's record says.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,7 +246,7 @@ impl Fleet {
             body: Enrolment { name: site.name.clone(), facts: facts.clone(), datacenter: turn.held.clone() },
         };
         let value = envelope.to_value().map_err(|error| untouched(what, error.to_string()))?;
-        let comment = |before: Option<&str>| block::write(before.unwrap_or_default(), &value);
+        let comment = |before: Option<&str>| block::write(&words_of_people(before.unwrap_or_default()), &value);
         if let Ok(Ok(block)) = comment(None).map(|text| block::read(&text))
             && let Err(error) = self.births().note_record(&noted(&site.name), &block.checksum)
         {
@@ -334,15 +333,37 @@ impl Fleet {
             site.release(&what, &turn).await?;
             warnings.extend(left(site, &turn));
         }
-        site.drop_enrolment().await.map_err(|error| {
+        let kept = site.drop_enrolment().await.map_err(|error| {
             Failure::new(&what)
                 .at(format!("cluster {name}, pool {ENROLMENT}"))
                 .said(error)
                 .state("it is enrolled; options of the datacenter that were taken over are as they were before")
                 .next("apply again")
         })?;
+        warnings.extend(kept_pools(name, &kept));
         self.put_together_again().await;
         Ok(warnings)
+    }
+}
+
+/// Says which pools stay, and how whoever wants them gone removes them.
+fn kept_pools(name: &ClusterName, pools: &[&str]) -> Option<Failure> {
+    let (first, _) = pools.split_first()?;
+    let commands: Vec<String> = pools.iter().map(|pool| format!("pveum pool delete {pool}")).collect();
+    let what = if pools.len() == 1 { format!("Pool {first} stays") } else { format!("Pools {} stay", pools.join(" and ")) };
+    let they = if pools.len() == 1 { "It is" } else { "They are" };
+    Some(
+        Failure::new(format!("{what} on {name}"))
+            .at(format!("{they} empty. Proxmox VE removes the rights that everybody has on a pool together with the pool"))
+            .next(format!("where nobody needs them any more, as root on a node of {name}: {}", commands.join("; "))),
+    )
+}
+
+/// A comment without what we put there when the cluster was taken out.
+fn words_of_people(comment: &str) -> String {
+    match comment.contains(TAKEN_OUT) {
+        true => comment.replace(TAKEN_OUT, "").trim().to_owned(),
+        false => comment.to_owned(),
     }
 }
 
@@ -414,27 +435,17 @@ impl Site {
             .next(format!("give the token a role with {privilege} on {path} there")))
     }
 
-    /// Takes the record away: the pool with it, unless people use it for something.
-    async fn drop_enrolment(&self) -> proxmox::Result<()> {
+    /// Takes the record away and leaves the pools: Proxmox VE drops everybody's rights on a pool's path with it, and who makes it again
+    /// doesn't bring them back (`pve-behaviour.md` §18.3). Answers with the pools that stay.
+    async fn drop_enrolment(&self) -> proxmox::Result<Vec<&'static str>> {
         let one_at_a_time = self.document(ENROLMENT).await;
         let _only_writer = one_at_a_time.lock().await;
-        let Some(pool) = self.client.pool(ENROLMENT).await? else { return Ok(()) };
-        let rest = block::remove(pool.comment.as_deref().unwrap_or_default());
-        let nested: BTreeSet<String> = self.client.pools().await?.into_iter().map(|pool| pool.poolid).collect();
-        let used = !pool.members.is_empty() || nested.iter().any(|name| name.starts_with("moxxie/"));
-        let dropped = if used || !rest.trim().is_empty() {
-            self.client.update_pool(ENROLMENT, rest.trim()).await
-        } else {
-            match self.client.delete_pool(ENROLMENT).await {
-                Err(error) if matches!(error.missing(), Some(Missing::Pool(_))) => Ok(()),
-                other => other,
-            }
-        };
-        // Where no operation is, its root is litter; a token that may not remove it leaves it.
-        if nested.contains(OPERATIONS) && !nested.iter().any(|name| name.starts_with("moxxie-moves/")) {
-            let _ = self.client.delete_pool(OPERATIONS).await;
+        let there: BTreeSet<String> = self.client.pools().await?.into_iter().map(|pool| pool.poolid).collect();
+        if let Some(pool) = self.client.pool(ENROLMENT).await? {
+            let rest = words_of_people(&block::remove(pool.comment.as_deref().unwrap_or_default()));
+            self.client.update_pool(ENROLMENT, format!("{} {TAKEN_OUT}", rest.trim()).trim()).await?;
+            self.changed().await;
         }
-        self.changed().await;
-        dropped
+        Ok([ENROLMENT, OPERATIONS].into_iter().filter(|pool| there.contains(*pool)).collect())
     }
 }

@@ -20,9 +20,11 @@ impl Fleet {
         let mut all = members.clone();
         all.extend(self.has_pool(name).await.into_iter().filter_map(|(cluster, recorded)| recorded.then_some(cluster)));
         self.refresh(&all).await;
-        let warnings = self.may_leave(&what, name, &all).await?;
+        let mut warnings = self.may_leave(&what, name, &all).await?;
         for (index, cluster) in all.iter().enumerate() {
-            if let Err(mut failure) = self.leave(name, cluster).await {
+            let left = self.leave(name, cluster).await;
+            warnings.extend(left.as_ref().ok().cloned().flatten());
+            if let Err(mut failure) = left {
                 let done: Vec<&str> = all.iter().take(index).map(ClusterName::as_str).collect();
                 let state = if done.is_empty() {
                     "it exists".to_owned()
@@ -75,10 +77,10 @@ impl Fleet {
             .remedy(Remedy::Refer(Object::Pool)))
     }
 
-    /// Takes a pool away from one cluster.
-    pub(crate) async fn leave(&self, name: &PoolName, cluster: &ClusterName) -> Result<(), Failure> {
-        let Some(site) = self.site(cluster.as_str()) else { return Ok(()) };
-        site.drop_pool(name).await.map_err(|error| {
+    /// Takes a pool away from one cluster, or its record alone where others need the pool: a warning says who.
+    pub(crate) async fn leave(&self, name: &PoolName, cluster: &ClusterName) -> Result<Option<Failure>, Failure> {
+        let Some(site) = self.site(cluster.as_str()) else { return Ok(None) };
+        let kept = site.drop_pool(name).await.map_err(|error| {
             let denied = error.is_permission_denied();
             let next =
                 if denied { format!("give the token Pool.Allocate on /pool/{name}") } else { "apply again".into() };
@@ -86,17 +88,29 @@ impl Fleet {
                 .at(format!("cluster {cluster}, pool {name}"))
                 .said(error)
                 .next(next)
-        })
+        })?;
+        Ok((!kept.is_empty()).then(|| {
+            Failure::new(format!("Pool {name} stays on {cluster}, without its record"))
+                .at(format!("It holds {}", kept.join(", ")))
+                .next(format!(
+                    "where nobody needs that any more, as root on a node of {cluster}: pveum pool delete {name}. Proxmox VE removes the \
+                     rights on a pool together with it"
+                ))
+        }))
     }
 }
 
 impl Site {
-    /// Removes the pool and its empty `retired`. Where storages are in it, it stays without our record.
-    async fn drop_pool(&self, name: &PoolName) -> Result<(), Error> {
+    /// Removes the pool and its empty `retired`. Where storages are in it, or somebody has rights on it, it stays without our record:
+    /// answers with these. Rights on a pool go with it, and don't come back (`pve-behaviour.md` §18.3).
+    async fn drop_pool(&self, name: &PoolName) -> Result<Vec<String>, Error> {
         let one_at_a_time = self.document(name.as_str()).await;
         let _only_writer = one_at_a_time.lock().await;
-        let Some(pool) = self.client.pool(name.as_str()).await? else { return Ok(()) };
-        let dropped = if pool.members.iter().any(|member| member.kind == "storage") {
+        let Some(pool) = self.client.pool(name.as_str()).await? else { return Ok(Vec::new()) };
+        let storages: BTreeSet<&str> = pool.members.iter().filter_map(|member| member.storage.as_deref()).collect();
+        let mut kept: Vec<String> = storages.into_iter().map(|storage| format!("storage {storage}")).collect();
+        kept.extend(self.rights_on_pool(name).await?);
+        let dropped = if !kept.is_empty() {
             let comment = block::remove(pool.comment.as_deref().unwrap_or_default());
             self.client.update_pool(name.as_str(), &comment).await
         } else {
@@ -106,7 +120,15 @@ impl Site {
             gone(self.client.delete_pool(name.as_str()).await)
         };
         self.changed().await;
-        dropped
+        dropped.map(|()| kept)
+    }
+
+    /// Who has which role on a pool, or on what is nested in it. All of it is seen by whoever may remove the pool.
+    async fn rights_on_pool(&self, name: &PoolName) -> Result<Vec<String>, Error> {
+        let path = format!("/pool/{name}");
+        let inside = |other: &str| other.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let acl = self.client.acl().await?.into_iter().filter(|entry| inside(&entry.path));
+        Ok(acl.map(|entry| format!("the role {} of {} on {}", entry.roleid, entry.ugid, entry.path)).collect())
     }
 }
 

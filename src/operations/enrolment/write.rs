@@ -110,7 +110,7 @@ impl Fleet {
         let revision = Revision { id, rev, by: Holder::me().run, ..Revision::default() };
         let mut written = self.write_all(&what, name, pool, revision, "the former record holds").await?;
         for cluster in &leaving {
-            warnings.extend(self.leave(name, cluster).await.err());
+            warnings.extend(self.leave(name, cluster).await.unwrap_or_else(Some));
         }
         written.warnings.append(&mut warnings);
         Ok(written)

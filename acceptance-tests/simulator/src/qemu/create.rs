@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::acl::Auth;
 use crate::backup::restore;
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
 use crate::qemu::config::CONTROL;
 use crate::qemu::{is_drive, options};
-use crate::state::{State, Vm};
+use crate::state::{Cluster, State, Vm};
 use crate::tasks::{At, Step, Work};
 
 /// `POST /nodes/{node}/qemu`
@@ -53,7 +54,7 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
     options::check_memory(given.get("memory").map(String::as_str), given.get("balloon").map(String::as_str))?;
     refuse_taken(call, "create", vmid)?;
     stub(call.st, &call.cluster.clone(), &node, vmid);
-    let work = Create { node: node.clone(), vmid, given, pool, start: call.flag("start") };
+    let work = Create { auth: call.auth.clone(), node: node.clone(), vmid, given, pool, start: call.flag("start") };
     let (cluster, user) = (call.cluster.clone(), call.user());
     Ok(json!(call.st.spawn(
         &cluster,
@@ -81,6 +82,7 @@ pub(crate) fn stub(st: &mut State, cluster: &str, node: &str, vmid: u32) {
 }
 
 struct Create {
+    auth: Auth,
     node: String,
     vmid: u32,
     given: BTreeMap<String, String>,
@@ -89,6 +91,14 @@ struct Create {
 }
 
 impl Create {
+    /// Tags are asked for on the VM itself, which is in no pool yet (pve-behaviour.md §18.2; before 9.2 its pool's rights count).
+    fn permit_tags(&self, c: &Cluster) -> Result<(), ApiError> {
+        if !c.is_9_2() || self.auth.is_root() || !self.given.contains_key("tags") {
+            return Ok(());
+        }
+        c.need(&self.auth, &format!("/vms/{}", self.vmid), &["VM.Config.Options"])
+    }
+
     fn fail(&self, st: &mut State, cluster: &str, made: &[String], error: &ApiError) -> Step {
         for volid in made {
             st.free_volume(cluster, &self.node, volid);
@@ -147,6 +157,7 @@ impl Work for Create {
         let mut made = Vec::new();
         let filled = fill(st, &cluster, &self.node, self.vmid, &self.given, &mut made);
         let late = st.late_failure(at).map_or(Ok(()), |message| Err(ApiError::die(message)));
+        let late = late.and_then(|()| self.permit_tags(st.cluster(&cluster)));
         let conf = match filled.and_then(|conf| late.map(|()| conf)) {
             Ok(conf) => conf,
             Err(error) => return self.fail(st, &cluster, &made, &error),

@@ -124,12 +124,41 @@ async fn a_cluster_is_enrolled_changed_and_leaves_nothing() {
 
     let gone = apply(&core(block.clone()).await, CLUSTER, &same, &Value::Null).await;
     assert!(!gone.diagnostics.has_errors() && gone.state.value.is_null(), "{:?}", gone.diagnostics);
-    assert_eq!(person.comment(PROD, "moxxie").await.as_deref(), Some("Ask Ann. Or Bob."), "their words stay");
-    person.write(PROD, "moxxie", "").await;
-    let state = made(&core(block.clone()).await, CLUSTER, &prod()).await;
-    let gone = apply(&core(block).await, CLUSTER, &state, &Value::Null).await;
-    assert!(!gone.diagnostics.has_errors() && gone.state.value.is_null(), "{:?}", gone.diagnostics);
-    assert_eq!(person.comment(PROD, "moxxie").await, None, "and the pool goes");
+    let left = person.comment(PROD, "moxxie").await.expect("the pool stays");
+    assert!(left.starts_with("Ask Ann. Or Bob.") && !left.contains("[moxxie"), "their words stay: {left}");
+    made(&core(block).await, CLUSTER, &prod()).await;
+    let again = person.comment(PROD, "moxxie").await.expect("a comment");
+    assert!(again.starts_with("Ask Ann. Or Bob. [moxxie v1 ") && again.ends_with(']'), "{again}");
+}
+
+/// Proxmox VE drops the rights on a pool's path with the pool (`pve-behaviour.md` §18.3).
+#[tokio::test]
+async fn a_cluster_that_leaves_keeps_the_rights_that_everybody_has_on_its_pools() {
+    let world = World::start().await;
+    let person = Person::new(&world);
+    let block = block(&world, "platform");
+    let client = &person.0.site(PROD).expect("a cluster").client;
+    let rights = || async {
+        let acl = client.acl().await.expect("a list");
+        acl.into_iter().filter(|entry| entry.path.starts_with("/pool/moxxie")).collect::<Vec<_>>()
+    };
+    client.create_pool("moxxie-moves", None).await.expect("a pool");
+    let before = rights().await;
+    assert!(before.iter().any(|entry| entry.ugid == "app@pve" && entry.path == "/pool/moxxie-moves"), "{before:?}");
+    for _ in 0..2 {
+        let state = made(&core(block.clone()).await, CLUSTER, &prod()).await;
+        let gone = apply(&core(block.clone()).await, CLUSTER, &state, &Value::Null).await;
+        assert!(!gone.diagnostics.has_errors() && gone.state.value.is_null(), "{:?}", gone.diagnostics);
+        for command in ["pveum pool delete moxxie", "pveum pool delete moxxie-moves"] {
+            assert!(says(&gone.diagnostics, command), "{:?}", gone.diagnostics);
+        }
+        assert_eq!(rights().await, before);
+        let left = person.comment(PROD, "moxxie").await.expect("the pool stays");
+        assert_eq!(left.matches("taken out of the federation").count(), 1, "{left}");
+    }
+    // It is as if it had never been enrolled: nothing is lost, and nothing is closed.
+    let (none, said) = core(block.clone()).await.import(CLUSTER, PROD).await.expect("an answer");
+    assert!(none.is_empty() && says(&said, "It is not enrolled"), "{said:?}");
 }
 
 #[tokio::test]
@@ -319,7 +348,7 @@ async fn a_cluster_that_is_in_use_stays() {
     }
     let gone = apply(&core(block).await, CLUSTER, &cluster, &Value::Null).await;
     assert!(gone.state.value.is_null(), "{:?}", gone.diagnostics);
-    assert!(client.pool("moxxie-moves").await.expect("an answer").is_none(), "an empty root is litter");
+    assert!(client.pool("moxxie-moves").await.expect("an answer").is_some(), "rights of others are on it");
 }
 
 /// A provider block in which `as_name` leads to the cluster `to`.

@@ -250,6 +250,35 @@ async fn a_pool_that_holds_machines_stays() {
     assert!(!world.sim.cluster("databarn-dr").pools().contains_key("full"));
 }
 
+/// Proxmox VE drops the rights on a pool's path with the pool (`pve-behaviour.md` §18.3).
+#[tokio::test]
+async fn a_pool_that_somebody_has_rights_on_stays_without_its_record_and_is_taken_in_again() {
+    let world = World::start().await;
+    let person = Person::new(&world);
+    let block = block(&world, "platform");
+    for path in ["/pool/granted", "/pool/granted/retired"] {
+        let state = made(&core(block.clone()).await, &pool("granted")).await;
+        world.sim.cluster(BOTH[0]).grant("app@pve", path, "PVEVMUser").expect("a role");
+        let client = &person.0.site(BOTH[0]).expect("a cluster").client;
+        let rights = || async {
+            let acl = client.acl().await.expect("a list");
+            acl.into_iter().filter(|entry| entry.path.starts_with("/pool/granted")).collect::<Vec<_>>()
+        };
+        let before = rights().await;
+        let gone = apply(&core(block.clone()).await, &state, &Value::Null).await;
+        assert!(!gone.diagnostics.has_errors() && gone.state.value.is_null(), "{:?}", gone.diagnostics);
+        for word in [&format!("PVEVMUser of app@pve on {path}"), "pveum pool delete granted", BOTH[0]] {
+            assert!(says(&gone.diagnostics, word), "{word}: {:?}", gone.diagnostics);
+        }
+        assert_eq!(rights().await, before);
+        assert_eq!(person.comment(BOTH[0], "granted").await.as_deref(), Some(""), "no record is left");
+        assert_eq!(person.comment(BOTH[1], "granted").await, None, "nobody has rights there");
+        let refused = apply(&core(block.clone()).await, &State::default(), &pool("granted")).await;
+        assert!(says(&refused.diagnostics, "import moxxie_resource_pool.<label> granted"), "{:?}", refused.diagnostics);
+        client.delete_pool("granted").await.expect("an empty pool");
+    }
+}
+
 #[tokio::test]
 async fn another_name_is_another_pool() {
     let world = World::start().await;
