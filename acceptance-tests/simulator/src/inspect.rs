@@ -373,6 +373,11 @@ impl ClusterHandle {
         c.access.grant(subject, &spec, c.profile)
     }
 
+    /// Whether anybody has rights of their own on a path, not counting what comes down to it.
+    pub fn has_rights_on(&self, path: &str) -> bool {
+        self.lock().cluster(&self.name).access.acl.iter().any(|rule| rule.path == path)
+    }
+
     /// Takes all rights on a path from a subject.
     pub fn revoke(&self, subject: &str, path: &str) {
         self.lock()

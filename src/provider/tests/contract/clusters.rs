@@ -431,6 +431,8 @@ async fn facts_complete_a_configuration_of_connections_and_a_record_that_cannot_
         assert!(plan.diagnostics.has_errors() && says(&plan.diagnostics, word), "{:?}", plan.diagnostics);
     }
     person.0.site(PROD).expect("a cluster").client.delete_pool("moxxie").await.expect("a pool");
+    // With the pool went the team's right to see it.
+    world.sim.cluster(PROD).grant("app@pve", "/pool/moxxie", "PVEPoolUser").expect("a role");
     let plan = planned(&app().await, VM, &State::default(), &config).await;
     assert!(plan.diagnostics.has_errors() && says(&plan.diagnostics, "it has no record"), "{:?}", plan.diagnostics);
     person.0.site(PROD).expect("a cluster").client.create_pool("moxxie", Some(&sound)).await.expect("a pool");
