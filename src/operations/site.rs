@@ -223,7 +223,8 @@ impl Site {
 pub(crate) const ENROLMENT: &str = "moxxie";
 
 /// What stands in its comment in the place of the record, once the cluster was taken out: it is enrolled no more, and has lost nothing.
-pub(crate) const TAKEN_OUT: &str = "This cluster was taken out of the federation. The pool stays for the rights that are set on it.";
+pub(crate) const TAKEN_OUT: &str =
+    "This cluster was taken out of the federation. The pool stays for the rights that are set on it.";
 
 /// The record in a pool's comment, if there is one, sound or not.
 fn record(pool: &Pool) -> Option<(PoolName, Sight)> {

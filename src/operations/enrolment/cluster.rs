@@ -350,11 +350,14 @@ impl Fleet {
 fn kept_pools(name: &ClusterName, pools: &[&str]) -> Option<Failure> {
     let (first, _) = pools.split_first()?;
     let commands: Vec<String> = pools.iter().map(|pool| format!("pveum pool delete {pool}")).collect();
-    let what = if pools.len() == 1 { format!("Pool {first} stays") } else { format!("Pools {} stay", pools.join(" and ")) };
+    let what =
+        if pools.len() == 1 { format!("Pool {first} stays") } else { format!("Pools {} stay", pools.join(" and ")) };
     let they = if pools.len() == 1 { "It is" } else { "They are" };
     Some(
         Failure::new(format!("{what} on {name}"))
-            .at(format!("{they} empty. Proxmox VE removes the rights that everybody has on a pool together with the pool"))
+            .at(format!(
+                "{they} empty. Proxmox VE removes the rights that everybody has on a pool together with the pool"
+            ))
             .next(format!("where nobody needs them any more, as root on a node of {name}: {}", commands.join("; "))),
     )
 }

@@ -126,7 +126,8 @@ impl Site {
     /// Who has which role on a pool, or on what is nested in it. All of it is seen by whoever may remove the pool.
     async fn rights_on_pool(&self, name: &PoolName) -> Result<Vec<String>, Error> {
         let path = format!("/pool/{name}");
-        let inside = |other: &str| other.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let inside =
+            |other: &str| other.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let acl = self.client.acl().await?.into_iter().filter(|entry| inside(&entry.path));
         Ok(acl.map(|entry| format!("the role {} of {} on {}", entry.roleid, entry.ugid, entry.path)).collect())
     }

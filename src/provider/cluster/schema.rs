@@ -9,7 +9,8 @@ pub(crate) fn schema() -> Schema {
          over the provider block and its file. Refer to it as `moxxie_cluster.<label>.name`, so that Terraform knows the \
          order. Nothing else of the cluster is changed, but for `datacenter_options`. Writing needs Pool.Allocate and \
          Pool.Audit on /pool/moxxie, reading Pool.Audit. To take a cluster out: drain it, destroy this resource, then \
-         take its connection out of the provider block.",
+         take its connection out of the provider block. The pools `moxxie` and `moxxie-moves` stay there, empty: Proxmox \
+         VE would remove everybody's rights on them with them.",
         vec![
             Attribute::string("name").required().describe(
                 "Name in the federation, for life: a key of `clusters` of the provider block. Another name is an error.",

@@ -21,7 +21,7 @@ pub(crate) fn schema() -> Schema {
             ),
             Attribute::new("clusters", Type::set(Type::String)).required().describe(
                 "Clusters that machines of the pool may be on. One that is taken out must hold no machine of the pool; \
-                 its empty Proxmox VE pool goes.",
+                 its empty Proxmox VE pool goes, unless somebody has rights on it: Proxmox VE would remove them with it.",
             ),
             Attribute::string("description").optional().describe(
                 "For people. Stands before the record in the comment of the Proxmox VE pool, until somebody edits it \
