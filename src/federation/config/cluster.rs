@@ -253,7 +253,7 @@ fn vlan_range(section: &Section<'_>) -> Option<VlanRange> {
         .list("vlan_range")
         .iter()
         .map(|(_, node)| match node.value {
-            Value::Int(vlan) if (1..=4094).contains(&vlan) => u16::try_from(vlan).ok(),
+            Value::Int(_, vlan) if (1..=4094).contains(&vlan) => u16::try_from(vlan).ok(),
             _ => None,
         })
         .collect();

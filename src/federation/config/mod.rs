@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use load::load;
+pub use tree::read;
 
 use crate::model::{Federation, Method};
 use crate::names::ClusterName;

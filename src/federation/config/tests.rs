@@ -122,6 +122,51 @@ fn mistakes_are_named_with_place_and_what_is_accepted() {
     }
 }
 
+/// Every spelling that YAML takes for a number, where a text is meant: it stays as it was written.
+#[test]
+fn a_text_that_looks_like_a_number_keeps_its_spelling() {
+    let spellings =
+        ["2025.10", "007", "0123", "1.10", "010", "1e3", "+5", "0x1F", "0o17", "1_000", "-0", "12345678901234567890"];
+    for spelling in spellings {
+        for written in [spelling.to_owned(), format!("{spelling} # ends"), format!("&n {spelling}")] {
+            let text = format!(
+                "clusters:\n  - id: a\n    connection: {{ api_url: \"https://a:8006\" }}\n    tags: [ {spelling} , x]\n    \
+                 provider: {written}\n    location: ü {spelling}\n    country: \"{spelling}\"\n    storage:\n      \
+                 primary_storage: {spelling}\nresource_pools:\n  - name: p\n    clusters: [a]\n    placement_policy:\n      \
+                 rules:\n        - {{ type: affinity, target: tag, operator: must, value: {spelling} }}\n"
+            );
+            let loaded = load(&text).unwrap_or_else(|error| panic!("{text}{error}"));
+            let cluster = &loaded.federation.clusters["a"];
+            assert!(cluster.tags.contains(spelling), "{spelling}: {:?}", cluster.tags);
+            assert_eq!(cluster.hosting_provider.as_deref(), Some(spelling), "{written}");
+            assert_eq!(cluster.country.as_deref(), Some(spelling));
+            assert_eq!(cluster.primary_storage.as_deref(), Some(spelling));
+            assert_eq!(loaded.federation.pools["p"].policy().rules[0].value, spelling);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_looks_like_a_number_is_that_name_wherever_it_stands() {
+    let text = "x-n: &n 1.10\nclusters:\n  - { id: 010, tags: [*n], connection: { api_url: \"https://a:8006\" } }\n\
+                resource_pools:\n  - { name: p1, clusters: [010], placement_policy: { cluster_weights: { 010: 5 } } }\n";
+    let loaded = load(text).unwrap_or_else(|error| panic!("{error}"));
+    assert!(loaded.federation.clusters["010"].tags.contains("1.10"), "an alias is what it stands for");
+    let pool = &loaded.federation.pools["p1"];
+    assert_eq!(pool.policy().cluster_weights[&cluster("010")], 5);
+}
+
+#[test]
+fn only_true_and_false_are_truth_values_in_every_file() {
+    for word in ["yes", "on", "Y", "no", "off", "N"] {
+        assert!(read::<std::collections::BTreeMap<String, bool>>(&format!("a: {word}")).is_err(), "{word}");
+        let found = problems(&FULL.replacen("verify_ssl: true", &format!("verify_ssl: {word}"), 1));
+        assert!(found.contains("true or false was expected"), "{word}: {found}");
+    }
+    let read: std::collections::BTreeMap<String, bool> = read("a: true").unwrap();
+    assert!(read["a"]);
+}
+
 #[test]
 fn the_place_is_the_place() {
     let error = load("clusters:\n  - id: a\n    tier: bad\n    nmae: x\n").unwrap_err();

@@ -188,7 +188,7 @@ impl<'n> Section<'n> {
     pub(super) fn int(&self, key: &str, least: i64, most: i64) -> Option<i64> {
         let node = self.get(key)?;
         match node.value {
-            Value::Int(value) if (least..=most).contains(&value) => Some(value),
+            Value::Int(_, value) if (least..=most).contains(&value) => Some(value),
             _ => {
                 self.problem(node.at, key, format!("a whole number from {least} to {most} was expected"));
                 None
@@ -204,8 +204,8 @@ impl<'n> Section<'n> {
     pub(super) fn number(&self, key: &str, least: f64, most: f64) -> Option<f64> {
         let node = self.get(key)?;
         let value = match node.value {
-            Value::Int(value) => value as f64,
-            Value::Float(value) => value,
+            Value::Int(_, value) => value as f64,
+            Value::Float(_, value) => value,
             _ => f64::NAN,
         };
         if (least..=most).contains(&value) {
@@ -287,8 +287,8 @@ impl<'n> Section<'n> {
 fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::Text(text) => Some(text.clone()),
-        Value::Int(number) => Some(number.to_string()),
-        Value::Float(number) => Some(number.to_string()),
+        // A text that looks like a number is the text that was written: a tag 2025.10 is none of 2025.1.
+        Value::Int(spelling, _) | Value::Float(spelling, _) => Some(spelling.clone().into()),
         _ => None,
     }
 }
