@@ -1,6 +1,7 @@
 //! Owns the connections file: the provider block's `clusters` in a file of its own, without secrets.
 use std::collections::BTreeMap;
 
+use federation::config::read as read_yaml;
 use operations::connections::Written;
 use serde::Deserialize;
 
@@ -16,6 +17,8 @@ struct Entry {
     ca_file: Option<String>,
     insecure: Option<bool>,
     connect_timeout: Option<String>,
+    proxy: Option<String>,
+    direct: Option<bool>,
 }
 
 /// Reads a connections file, YAML or JSON. The map may stand under a key `clusters`, as in a variables file.
@@ -41,20 +44,18 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, Written>, String> {
             ));
         }
     }
-    let nested: Result<Nested, _> = serde_saphyr::from_str(text);
-    let entries = match nested {
-        Ok(nested) => nested.clusters,
-        Err(_) if !text.contains("clusters") => serde_saphyr::from_str(text).map_err(|error| words(&error))?,
-        Err(error) => serde_saphyr::from_str(text).map_err(|_| words(&error))?,
-    };
+    let nested = read_yaml::<Nested>(text).map(|nested| nested.clusters);
+    // A file that speaks of `clusters` is told what is wrong with it in that form.
+    let entries: BTreeMap<String, Entry> = nested
+        .or_else(|outer| read_yaml(text).map_err(|inner| if text.contains("clusters") { outer } else { inner }))
+        .map_err(|problem| problem.to_string())?;
+    if entries.values().filter_map(|entry| entry.proxy.as_ref()).any(|proxy| proxy.contains('@')) {
+        return Err(
+            "`proxy`: a user and a password don't belong into this file; leave `proxy` out and set HTTPS_PROXY"
+                .to_owned(),
+        );
+    }
     Ok(entries.into_iter().map(|(name, entry)| (name, entry.written())).collect())
-}
-
-fn words(error: &serde_saphyr::Error) -> String {
-    let place = error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
-    let text = error.without_snippet().to_string();
-    let line = text.lines().next().unwrap_or_default();
-    format!("{}{}", place.unwrap_or_default(), line.split(" at line ").next().unwrap_or(line))
 }
 
 impl Entry {
@@ -72,6 +73,8 @@ impl Entry {
             ca_file: self.ca_file,
             insecure: self.insecure,
             connect_timeout: self.connect_timeout,
+            proxy: self.proxy.map(Into::into),
+            direct: self.direct,
         }
     }
 }
@@ -108,6 +111,12 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains("_env") && !error.contains("hunter2"), "{error}");
         }
+        let error = read("a: {proxy: \"http://u:hunter2@proxy:3128\"}").unwrap_err();
+        assert!(error.contains("HTTPS_PROXY") && !error.contains("hunter2"), "{error}");
+        let through = read("a: {proxy: \"proxy:3128\", direct: false}").unwrap();
+        assert!(through["a"].proxy.is_some() && through["a"].direct == Some(false));
+        let error = read("a:\n  insecure: yes\n").unwrap_err();
+        assert!(error.starts_with("line 2"), "yes is a word, as in the federation file: {error}");
         let error = read("a:\n  endpoint: [x]\n").unwrap_err();
         assert!(error.starts_with("line 2") && error.contains("endpoints"), "{error}");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::{Error, Fingerprint, Result, session};
+use crate::{Error, Fingerprint, Result, Route, session};
 
 /// How one cluster is reached.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct ClusterConnection {
     pub migration_token: Option<SecretString>,
     /// How we know that it is the cluster.
     pub tls: TlsTrust,
+    /// Which way leads there. [`ClusterConnection::new`] goes straight; nobody here reads the environment.
+    pub route: Route,
     /// Time to reach an endpoint, TLS handshake included, before the next one is tried. Default 5 s.
     pub connect_timeout: Duration,
     /// Time for one whole call. Default 60 s: PVE's own hop between nodes gives up after 30 s without data.
@@ -116,6 +118,7 @@ impl ClusterConnection {
             auth,
             migration_token: None,
             tls: TlsTrust::default(),
+            route: Route::default(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(60),
         }

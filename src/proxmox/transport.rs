@@ -8,7 +8,7 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use crate::{Attempt, Call, ClusterConnection, Error, Refusal, Result, ServerTime, TlsTrust, tls};
+use crate::{Attempt, Call, ClusterConnection, Error, Refusal, Result, Route, ServerTime, TlsTrust, tls};
 
 /// PVE closes idle connections after 5 s; we must be earlier (`pve-behaviour.md` §2.5).
 const IDLE: Duration = Duration::from_secs(4);
@@ -23,6 +23,8 @@ pub(crate) struct Transport {
     /// For writes: a connection of its own each time. A kept one may be closed by the server just as we write, and
     /// then nobody knows whether the write was executed. PVE closes after most writes anyway (§17.2).
     writes: reqwest::Client,
+    /// Which way leads to the endpoints, for what is said of one that can't be reached.
+    route: Route,
 }
 
 /// A successful answer.
@@ -61,10 +63,12 @@ impl Transport {
         let name = &connection.name;
         let tls = tls::client_config(&connection.tls).map_err(|why| Error::config(name, why))?;
         let build = |idle: usize| {
-            reqwest::Client::builder()
+            // Never the library's own reading of the environment: what is configured of the way is the connection's route.
+            let builder = reqwest::Client::builder().no_proxy();
+            let builder = connection.route.reqwest().into_iter().fold(builder, reqwest::ClientBuilder::proxy);
+            builder
                 .tls_backend_preconfigured(tls.clone())
                 .http1_only()
-                .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .connect_timeout(connection.connect_timeout)
@@ -75,7 +79,7 @@ impl Transport {
                 .build()
                 .map_err(|e| Error::config(name, format!("no HTTP client can be set up: {}", chain(&e))))
         };
-        Ok(Self { reads: build(KEPT)?, writes: build(0)? })
+        Ok(Self { reads: build(KEPT)?, writes: build(0)?, route: connection.route.clone() })
     }
 
     /// One exchange. `encoded` goes into the query of a GET or DELETE, else into a sized form.
@@ -101,7 +105,7 @@ impl Transport {
             let length = HeaderValue::from(encoded.len());
             request = request.header(CONTENT_TYPE, form).header(CONTENT_LENGTH, length).body(encoded.to_owned());
         }
-        let mut response = request.send().await.map_err(|e| failure(base, &e))?;
+        let mut response = request.send().await.map_err(|e| failure(base, self.route.shown(base), &e))?;
         let (status, reason) = (response.status().as_u16(), reason_phrase(&response));
         let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
         let time = date.and_then(ServerTime::from_header);
@@ -128,7 +132,8 @@ fn reason_phrase(response: &Response) -> String {
         .unwrap_or_else(|| response.status().canonical_reason().unwrap_or_default().to_owned())
 }
 
-fn failure(base: &str, error: &reqwest::Error) -> Failure {
+/// What a failed exchange is; `via`: the proxy it went through.
+fn failure(base: &str, via: Option<&str>, error: &reqwest::Error) -> Failure {
     if error.is_builder() {
         return Failure::Invalid(chain(error));
     }
@@ -137,7 +142,12 @@ fn failure(base: &str, error: &reqwest::Error) -> Failure {
         let cause = match &tls {
             Some(failure) => failure.to_string(),
             None if error.is_timeout() => "no connection in time".to_owned(),
-            None => causes(error),
+            // The client's own words for a proxy that says no.
+            None => causes(error).replace("tunnel error: unsuccessful", "it refuses to connect there"),
+        };
+        let cause = match via {
+            Some(via) => format!("through {via} (`direct = true` or NO_PROXY goes without): {cause}"),
+            None => cause,
         };
         return Failure::NotConnected(Attempt { endpoint: base.to_owned(), cause, tls });
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use federation::config::FileConnection;
 use federation::{ClusterName, Span};
-use proxmox::{Auth, ClusterConnection, Fingerprint, TlsTrust};
-use secrecy::SecretString;
+use proxmox::{Auth, ClusterConnection, Fingerprint, NoProxy, Proxy, Route, TlsTrust};
+use secrecy::{ExposeSecret, SecretString};
 
 pub use written::{Written, check};
 
@@ -161,9 +161,11 @@ impl Reader<'_> {
         let auth = self.auth();
         let migration_token = self.migration_token();
         let tls = self.tls();
+        let route = self.route();
         let mut connection = ClusterConnection::new(self.name, endpoints, auth?);
         connection.migration_token = migration_token;
         connection.tls = tls?;
+        connection.route = route?;
         let timeout = self.written.connect_timeout.as_ref().and_then(|text| text.parse::<Span>().ok());
         if let Some(timeout) = timeout.or_else(|| self.file.and_then(|file| file.connection_timeout)) {
             connection.connect_timeout = timeout.into();
@@ -291,6 +293,32 @@ impl Reader<'_> {
         Some(TlsTrust::Insecure)
     }
 
+    /// The way there: what is written of it, else what the environment says, by the names that Terraform's own programs read.
+    fn route(&mut self) -> Option<Route> {
+        if self.written.direct == Some(true) {
+            return Some(Route::Direct);
+        }
+        if let Some(text) = &self.written.proxy {
+            // What is wrong with it was said by the static check.
+            return Proxy::parse(text.expose_secret(), "`proxy`").ok().map(Route::Through);
+        }
+        let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, self.outside.env(name)?)));
+        let Some((name, text)) = first(["HTTPS_PROXY", "https_proxy"]) else { return Some(Route::Direct) };
+        let except = first(["NO_PROXY", "no_proxy"]).map(|(_, text)| NoProxy::parse(&text)).unwrap_or_default();
+        match Proxy::parse(&text, name) {
+            Ok(proxy) => Some(Route::Environment { proxy, except }),
+            Err(why) => {
+                let detail = format!(
+                    "Cluster {}: this environment's {name}: {why}. Next: set `proxy` on the connection, or `direct = true` to \
+                     go without one.",
+                    self.name
+                );
+                self.say("", false, "The environment's proxy can't be used", detail);
+                None
+            }
+        }
+    }
+
     fn fingerprints(&mut self, listed: &[String], in_file: bool) -> Option<TlsTrust> {
         let mut fingerprints = Vec::new();
         for (index, text) in listed.iter().enumerate() {
@@ -405,6 +433,34 @@ mod tests {
         let unset =
             unset.mistakes.iter().find(|m| !m.warning).map(|m| (m.key, m.in_file, m.detail.contains("FILE_PW")));
         assert_eq!(unset, Some(("password_env", true, true)));
+    }
+
+    #[test]
+    fn the_environments_proxy_counts_unless_the_connection_says_otherwise() {
+        let way = |environment: &[(&'static str, &'static str)], written: Written| {
+            let mut known = BTreeMap::from([("FILE_PW", "x")]);
+            known.extend(environment.iter().copied());
+            let read = Connections::read(&BTreeMap::from([("a".to_owned(), written)]), &file("a"), &Fake(known));
+            let wrong = read.mistakes.iter().filter(|m| !m.warning).map(|m| m.detail.clone()).collect::<String>();
+            (read.usable.into_iter().next().map(|connection| connection.route), wrong)
+        };
+        let w = Written::default;
+        let set = ("HTTPS_PROXY", "http://u:hunter2@10.0.0.1:3128");
+        assert!(matches!(way(&[], w()).0, Some(Route::Direct)));
+        assert!(matches!(way(&[set], w()).0, Some(Route::Environment { .. })));
+        assert!(matches!(way(&[("https_proxy", "10.0.0.1:3128")], w()).0, Some(Route::Environment { .. })));
+        assert!(matches!(way(&[set], Written { direct: Some(true), ..w() }).0, Some(Route::Direct)));
+        assert!(matches!(way(&[set], Written { direct: Some(false), ..w() }).0, Some(Route::Environment { .. })));
+        let own = Written { proxy: Some("10.0.0.2:3128".into()), ..w() };
+        assert!(matches!(way(&[set], own.clone()).0, Some(Route::Through(_))));
+        for (environment, written, says) in [
+            (vec![], Written { direct: Some(true), ..own }, "exclude each other"),
+            (vec![], Written { proxy: Some("socks5://u:hunter2@h".into()), ..w() }, "socks5:// is not supported"),
+            (vec![("HTTPS_PROXY", "https://u:hunter2@h")], w(), "HTTPS_PROXY: a proxy of the kind https://"),
+        ] {
+            let (route, wrong) = way(&environment, written);
+            assert!(route.is_none() && wrong.contains(says) && !wrong.contains("hunter2"), "{says}: {wrong}");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 use std::collections::BTreeMap;
 
 use federation::{ClusterName, Span};
-use proxmox::{ClusterConnection, Fingerprint};
-use secrecy::SecretString;
+use proxmox::{ClusterConnection, Fingerprint, Proxy};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::Mistake;
 
@@ -34,6 +34,10 @@ pub struct Written {
     pub insecure: Option<bool>,
     /// Time to reach one endpoint.
     pub connect_timeout: Option<String>,
+    /// Address of an HTTP proxy; in its place the environment's `HTTPS_PROXY` and `NO_PROXY` hold.
+    pub proxy: Option<SecretString>,
+    /// Whether it is reached straight, whatever the environment says.
+    pub direct: Option<bool>,
 }
 
 /// What is wrong with connections whatever the file, the environment and the disk say.
@@ -69,6 +73,9 @@ pub fn check(written: &BTreeMap<String, Written>) -> Vec<Mistake> {
         if let Some(Err(error)) = written.connect_timeout.as_ref().map(|text| text.parse::<Span>()) {
             say("connect_timeout", None, "Invalid connect_timeout", error.to_string());
         }
+        if let Some(Err(why)) = written.proxy.as_ref().map(|text| Proxy::parse(text.expose_secret(), "`proxy`")) {
+            say("proxy", None, "Not the address of a proxy", format!("Cluster {name}: {why}."));
+        }
         for (key, other) in written.contradictions() {
             let detail =
                 format!("Cluster {name} has `{key}` and `{other}`, which exclude each other: keep one of the two.");
@@ -97,6 +104,7 @@ impl Written {
             (listed && self.ca_file.is_some(), ("ca_file", "fingerprints")),
             (listed && insecure, ("insecure", "fingerprints")),
             (self.ca_file.is_some() && insecure, ("insecure", "ca_file")),
+            (self.proxy.is_some() && self.direct == Some(true), ("direct", "proxy")),
         ];
         pairs.into_iter().filter(|(both, _)| *both).map(|(_, pair)| pair).collect()
     }

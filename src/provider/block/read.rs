@@ -183,6 +183,8 @@ fn written(config: &Value) -> BTreeMap<String, Written> {
         ca_file: text(block, "ca_file"),
         insecure: block.attr("insecure").as_bool(),
         connect_timeout: text(block, "connect_timeout"),
+        proxy: text(block, "proxy").map(SecretString::from),
+        direct: block.attr("direct").as_bool(),
     };
     let clusters = config.attr("clusters").as_map().into_iter().flatten();
     clusters.map(|(name, block)| (name.clone(), entry(block))).collect()

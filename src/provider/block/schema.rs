@@ -31,6 +31,14 @@ pub(crate) fn schema() -> Schema {
             .optional()
             .describe("Believe any certificate (false). Anybody on the way can then read the credentials; warned about."),
         Attribute::string("connect_timeout").optional().describe("Time to reach one endpoint (`5s`)."),
+        Attribute::string("proxy").optional().sensitive().describe(
+            "HTTP proxy whose tunnel leads to the cluster: `http://proxy.example:3128`, with `user:password@` before the host where it \
+             asks for that. Unset, `HTTPS_PROXY` and `NO_PROXY` of the environment hold, as they do for Terraform itself: loopback \
+             addresses are always reached straight. TLS goes from end to end, so `fingerprints` and `ca_file` are the cluster's.",
+        ),
+        Attribute::bool("direct")
+            .optional()
+            .describe("Reach the cluster straight, whatever the environment says of proxies (false)."),
     ];
     Schema::new(
         "Federated Proxmox VE: several independent clusters at several sites as one declarative thing.",

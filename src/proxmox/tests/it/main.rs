@@ -4,6 +4,7 @@ mod calls;
 mod endpoints;
 mod errors;
 mod login;
+mod proxies;
 mod server;
 mod tasks;
 mod wire;
