@@ -184,12 +184,13 @@ pub trait Provider: Send + Sync + 'static {
     /// Finds existing objects by an id that the user gave.
     async fn import_resource(&self, type_name: &str, id: &str, diags: &mut Diagnostics) -> Vec<ImportedResource>;
 
-    /// Takes over state of another type. By default says that this is not possible, and how to import.
+    /// Takes over state of another type, or of another provider's type of the same name; state of this provider's own type under
+    /// another address of a registry goes to [`Provider::upgrade_resource`] instead. By default says that this is not possible, and how to import.
     async fn move_resource(&self, req: MoveRequest, diags: &mut Diagnostics) -> Option<MovedResource> {
         diags.error(
-            "This resource cannot take over the state of another type",
+            "This resource cannot take over the state of another provider or type",
             format!(
-                "A moved block wants to turn {} (of {}) into {}, which this provider does not do.\n\nNext: replace the \
+                "A moved block wants to turn {} of provider {} into {} of this one, which it does not do.\n\nNext: replace the \
                  moved block by a removed block for the old resource (with destroy = false) and an import block for \
                  the new one.",
                 req.source_type_name, req.source_provider_address, req.target_type_name,

@@ -100,13 +100,25 @@ impl<P: Provider> Service<P> {
         r: wire::upgrade_resource_state::Request,
         diags: &mut Diagnostics,
     ) -> Result<wire::DynamicValue, Diagnostic> {
-        let entry = self.resource(&r.type_name)?;
         let raw = r.raw_state.unwrap_or_default();
+        let state = self.upgraded(&r.type_name, r.version, &raw, diags).await?;
+        self.resource(&r.type_name)?.encode(state, "upgraded state")
+    }
+
+    /// Stored state of one of our types, brought to the current schema.
+    async fn upgraded(
+        &self,
+        type_name: &str,
+        version: i64,
+        raw: &wire::RawState,
+        diags: &mut Diagnostics,
+    ) -> Result<Value, Diagnostic> {
+        let entry = self.resource(type_name)?;
         if raw.json.is_empty() {
             let detail = format!("It is not JSON, as Terraform 0.12 and later write it. {NOTHING_CHANGED}");
             return Err(Diagnostic::error("The stored state cannot be read", detail));
         }
-        let typed = if r.version == entry.schema.version {
+        let typed = if version == entry.schema.version {
             Value::from_json_dropping_extra(&raw.json, &entry.ty)
         } else {
             // What an older version had more is for the provider to see.
@@ -114,14 +126,10 @@ impl<P: Provider> Service<P> {
         };
         let state =
             typed.or_else(|_| Value::from_json_untyped(&raw.json)).map_err(|e| unreadable("stored state", e))?;
-        let state = call!(self, diags, "UpgradeResourceState", NOTHING_CHANGED, |p, d| p.upgrade_resource(
-            &r.type_name,
-            r.version,
-            state,
-            d
-        ));
-        let state = entry.ty.conform_dropping_extra(state).map_err(|e| unreadable("stored state", e))?;
-        entry.encode(state, "upgraded state")
+        let name = type_name.to_owned();
+        let state = call!(self, diags, "UpgradeResourceState", NOTHING_CHANGED, |p, d| p
+            .upgrade_resource(&name, version, state, d));
+        entry.ty.conform_dropping_extra(state).map_err(|e| unreadable("stored state", e))
     }
 
     pub(super) async fn read(
@@ -219,6 +227,15 @@ impl<P: Provider> Service<P> {
     ) -> Result<wire::move_resource_state::Response, Diagnostic> {
         let entry = self.resource(&r.target_type_name)?;
         let raw = r.source_state.unwrap_or_default();
+        if r.source_type_name == r.target_type_name && is_ours(&r.source_provider_address, &r.target_type_name) {
+            // Not another type's: the registry's address changed, and older OpenTofu sends the type's prefix for any address.
+            let state = self.upgraded(&r.target_type_name, r.source_schema_version, &raw, diags).await?;
+            return Ok(wire::move_resource_state::Response {
+                target_state: Some(entry.encode(state, "moved state")?),
+                target_private: r.source_private,
+                ..Default::default()
+            });
+        }
         let source_state = Value::from_json_untyped(&raw.json).map_err(|e| unreadable("state to be moved", e))?;
         let req = MoveRequest {
             source_provider_address: r.source_provider_address,
@@ -273,4 +290,11 @@ impl<P: Provider> Service<P> {
             ..Default::default()
         })
     }
+}
+
+/// Whether a provider's address is that of the provider that has this type, whatever the registry and the namespace: its last
+/// segment is the type's prefix. Older OpenTofu sends that segment alone.
+fn is_ours(address: &str, type_name: &str) -> bool {
+    let last = address.rsplit('/').next().unwrap_or_default();
+    last.is_empty() || Some(last) == type_name.split('_').next()
 }

@@ -338,18 +338,20 @@ impl CoreClient {
         Ok((found, Diagnostics::from_wire(answer.diagnostics)))
     }
 
-    /// MoveResourceState from another type's stored JSON.
+    /// MoveResourceState from the stored JSON of `source_type_name` at version 0 of the provider `source_provider`, an address.
     ///
     /// # Errors
     /// An answer that does not fit the schema; what the transport says.
     pub async fn move_state(
         &self,
+        source_provider: &str,
         source_type_name: &str,
         json: &[u8],
         target_type_name: &str,
     ) -> io::Result<(State, Diagnostics)> {
         let request = wire::move_resource_state::Request {
-            source_provider_address: "registry.terraform.io/example/other".into(),
+            source_provider_address: source_provider.into(),
+            source_private: b"kept beside it".to_vec().into(),
             source_type_name: source_type_name.into(),
             source_state: Some(wire::RawState { json: json.to_vec().into(), ..Default::default() }),
             target_type_name: target_type_name.into(),

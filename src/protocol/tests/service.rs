@@ -141,11 +141,35 @@ async fn import_move_and_data_sources_answer() {
     let core = core().await;
     let (found, _) = core.import(THING, "7").await.unwrap();
     assert_eq!(found[0].state.attr("id").as_str(), Some("7"));
-    let (moved, diagnostics) = core.move_state("other_thing", br#"{"a": 1}"#, THING).await.unwrap();
+    let other = "registry.terraform.io/example/other";
+    let (moved, diagnostics) = core.move_state(other, "other_thing", br#"{"a": 1}"#, THING).await.unwrap();
     assert!(moved.value.is_null());
     assert!(only(&diagnostics).detail.contains("import"));
     let (echo, _) = core.read_data_source(ECHO, Value::object([("say", "x")])).await.unwrap();
     assert_eq!(echo.attr("say").as_str(), Some("x"));
+}
+
+#[tokio::test]
+async fn state_of_the_own_type_is_taken_over_from_any_registry_address() {
+    let core = core().await;
+    let stored = br#"{"id": "1", "name": "a", "size": 0.1, "gone_since": true}"#;
+    let prefix = THING.split('_').next().unwrap();
+    for address in
+        [prefix.to_owned(), format!("registry.opentofu.org/fork/{prefix}"), format!("registry.terraform.io/a/{prefix}")]
+    {
+        let (moved, diagnostics) = core.move_state(&address, THING, stored, THING).await.unwrap();
+        assert!(diagnostics.is_empty(), "{address}: {diagnostics:?}");
+        assert_eq!(moved.value.attr("name").as_str(), Some("a"), "{address}");
+        assert_eq!(moved.private, b"kept beside it");
+    }
+    for address in ["registry.terraform.io/example/other", "other"] {
+        let (moved, diagnostics) = core.move_state(address, THING, stored, THING).await.unwrap();
+        let said = only(&diagnostics);
+        assert!(
+            moved.value.is_null() && said.detail.contains(address) && said.summary.contains("another provider"),
+            "{said:?}"
+        );
+    }
 }
 
 #[tokio::test]
