@@ -20,16 +20,18 @@ mod proposals;
 mod reading;
 mod remedies;
 mod resource_pool;
+mod slips;
 mod snapshot;
 mod validation_data;
 mod values;
 mod virtual_machine;
+mod walks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use federation::placement::Ledger;
-use operations::connections::Here;
+use operations::connections::{Here, Outside};
 use operations::{Audit, Fleet, Settings};
 use protocol::{
     ApplyRequest, ApplyResponse, ClientCapabilities, ConfigureRequest, Diagnostics, ImportedResource, PlanRequest,
@@ -43,12 +45,15 @@ use crate::layers::Layers;
 use crate::parent::Parent;
 use crate::placing::Ready;
 use crate::snapshot::Snapshot;
+use crate::walks::{Configured, Walks};
 
 /// The provider.
 #[derive(Debug, Default)]
 pub struct Moxxie {
     /// `None` before it is configured, and while the provider block holds values that are not known yet.
     ready: RwLock<Option<Arc<Ready>>>,
+    /// Which walk this is; held while the next one is set up, so that none of its calls sees the last one's facts.
+    walks: Mutex<Walks>,
 }
 
 impl Moxxie {
@@ -68,51 +73,25 @@ impl Moxxie {
         Some(ready)
     }
 
-    fn unknown_type(name: &str, diags: &mut Diagnostics) {
-        diags.error("Unknown type", format!("This provider has no {name}."));
-    }
-}
-
-/// The facts of `inventory`.
-fn snapshot(text: &str, diags: &mut Diagnostics) -> Option<Snapshot> {
-    match Snapshot::read(text) {
-        Ok(snapshot) => Some(snapshot),
-        Err(error) => {
-            diags.error_at(
-                protocol::AttributePath::new("inventory"),
-                "The inventory can't be read",
-                format!("It is what data.moxxie_federation of an aliased provider reports, whole: {error}"),
-            );
-            None
+    /// Takes note of a plan or read. Where a new walk begins with it, everything that is known once per walk begins anew.
+    async fn walk(&self, client: ClientCapabilities, diags: &mut Diagnostics) {
+        let mut walks = self.walks.lock().await;
+        if !walks.begins(client) {
+            return;
         }
-    }
-}
-
-#[async_trait]
-impl Provider for Moxxie {
-    fn schema(&self) -> ProviderSchema {
-        ProviderSchema {
-            provider: block::schema(),
-            resources: BTreeMap::from([
-                (cluster::TYPE.to_owned(), cluster::schema::schema()),
-                (resource_pool::TYPE.to_owned(), resource_pool::schema::schema()),
-                (virtual_machine::TYPE.to_owned(), virtual_machine::schema::schema()),
-            ]),
-            data_sources: BTreeMap::from([
-                (federation_data::TYPE.to_owned(), federation_data::schema::schema()),
-                (machine_data::TYPE.to_owned(), machine_data::schema::schema()),
-                (migration_data::TYPE.to_owned(), migration_data::schema::schema()),
-                (placement_data::TYPE.to_owned(), placement_data::schema::schema()),
-                (validation_data::TYPE.to_owned(), validation_data::schema::schema()),
-            ]),
+        let Some(Configured(request)) = &walks.configured else { return };
+        let mut said = Diagnostics::new();
+        self.set_up(request, &mut said).await;
+        // Its warnings were said when it was configured; a mistake can only be of what lies outside: a file, a variable.
+        let failed = said.has_errors();
+        said.iter().filter(|diag| diag.is_error()).for_each(|diag| diags.push(diag.clone()));
+        if !failed {
+            walks.begun();
         }
     }
 
-    async fn validate_provider(&self, config: Value, diags: &mut Diagnostics) {
-        block::validate(&config, &Here, diags);
-    }
-
-    async fn configure(&self, req: ConfigureRequest, diags: &mut Diagnostics) {
+    /// Sets up what a walk decides with. Nothing is set up where the block can't be used or isn't wholly known.
+    async fn set_up(&self, req: &ConfigureRequest, diags: &mut Diagnostics) {
         if !req.config.is_wholly_known() {
             diags.warning(
                 "The provider block holds values that are not known yet",
@@ -164,6 +143,100 @@ impl Provider for Moxxie {
         *self.ready.write().await = Some(Arc::new(ready));
     }
 
+    fn unknown_type(name: &str, diags: &mut Diagnostics) {
+        diags.error("Unknown type", format!("This provider has no {name}."));
+    }
+}
+
+/// Everything that the provider has: what core is told of, and what `federate lint` reads configurations against.
+pub fn schema() -> ProviderSchema {
+    ProviderSchema {
+        provider: block::schema(),
+        resources: BTreeMap::from([
+            (cluster::TYPE.to_owned(), cluster::schema::schema()),
+            (resource_pool::TYPE.to_owned(), resource_pool::schema::schema()),
+            (virtual_machine::TYPE.to_owned(), virtual_machine::schema::schema()),
+        ]),
+        data_sources: BTreeMap::from([
+            (federation_data::TYPE.to_owned(), federation_data::schema::schema()),
+            (machine_data::TYPE.to_owned(), machine_data::schema::schema()),
+            (migration_data::TYPE.to_owned(), migration_data::schema::schema()),
+            (placement_data::TYPE.to_owned(), placement_data::schema::schema()),
+            (validation_data::TYPE.to_owned(), validation_data::schema::schema()),
+        ]),
+    }
+}
+
+/// Static checks of a provider block: what is wrong whatever the clusters say. Unknown values pass. `outside`: where the
+/// files come from that it names.
+pub fn check_provider(config: &Value, outside: &dyn Outside, diags: &mut Diagnostics) {
+    block::validate(config, outside, diags);
+}
+
+/// Static checks of a resource block; unknown values pass.
+pub fn check_resource(type_name: &str, config: &Value, diags: &mut Diagnostics) {
+    match type_name {
+        virtual_machine::TYPE => {
+            slips::refuse(&virtual_machine::schema::schema(), config, diags);
+            virtual_machine::model::validate(config, diags);
+        }
+        cluster::TYPE => {
+            slips::refuse(&cluster::schema::schema(), config, diags);
+            cluster::parse::validate(config, diags);
+        }
+        resource_pool::TYPE => {
+            slips::refuse(&resource_pool::schema::schema(), config, diags);
+            resource_pool::model::validate(config, diags);
+        }
+        other => Moxxie::unknown_type(other, diags),
+    }
+}
+
+/// Static checks of a data block; unknown values pass.
+pub fn check_data_source(type_name: &str, config: &Value, diags: &mut Diagnostics) {
+    match type_name {
+        federation_data::TYPE => federation_data::read::validate(config, diags),
+        machine_data::TYPE => machine_data::read::validate(config, diags),
+        migration_data::TYPE => migration_data::read::validate(config, diags),
+        placement_data::TYPE => {
+            slips::refuse(&placement_data::schema::schema(), config, diags);
+            placement_data::read::validate(config, diags);
+        }
+        validation_data::TYPE => {}
+        other => Moxxie::unknown_type(other, diags),
+    }
+}
+
+/// The facts of `inventory`.
+fn snapshot(text: &str, diags: &mut Diagnostics) -> Option<Snapshot> {
+    match Snapshot::read(text) {
+        Ok(snapshot) => Some(snapshot),
+        Err(error) => {
+            diags.error_at(
+                protocol::AttributePath::new("inventory"),
+                "The inventory can't be read",
+                format!("It is what data.moxxie_federation of an aliased provider reports, whole: {error}"),
+            );
+            None
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Moxxie {
+    fn schema(&self) -> ProviderSchema {
+        schema()
+    }
+
+    async fn validate_provider(&self, config: Value, diags: &mut Diagnostics) {
+        block::validate(&config, &Here, diags);
+    }
+
+    async fn configure(&self, req: ConfigureRequest, diags: &mut Diagnostics) {
+        self.set_up(&req, diags).await;
+        self.walks.lock().await.configured = Some(Configured(req));
+    }
+
     async fn stop(&self) {
         if let Some(ready) = self.ready().await {
             ready.fleet.stop();
@@ -171,21 +244,15 @@ impl Provider for Moxxie {
     }
 
     async fn validate_resource(&self, type_name: &str, config: Value, _: ClientCapabilities, diags: &mut Diagnostics) {
-        match type_name {
-            virtual_machine::TYPE => {
-                if self.ready().await.is_none() {
-                    // The validate walk has an unconfigured process of its own (terraform-core.md §5).
-                    Decisions::here().saw_validate();
-                }
-                virtual_machine::model::validate(&config, diags);
-            }
-            cluster::TYPE => cluster::parse::validate(&config, diags),
-            resource_pool::TYPE => resource_pool::model::validate(&config, diags),
-            other => Moxxie::unknown_type(other, diags),
+        if type_name == virtual_machine::TYPE && self.ready().await.is_none() {
+            // The validate walk has an unconfigured process of its own (terraform-core.md §5).
+            Decisions::here().saw_validate();
         }
+        check_resource(type_name, &config, diags);
     }
 
     async fn read_resource(&self, type_name: &str, req: ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
+        self.walk(req.client, diags).await;
         match type_name {
             virtual_machine::TYPE => virtual_machine::read::read(self.warm().await.as_deref(), req, diags).await,
             cluster::TYPE => cluster::read::read(self.ready().await.as_deref(), req, diags).await,
@@ -198,6 +265,7 @@ impl Provider for Moxxie {
     }
 
     async fn plan_resource(&self, type_name: &str, req: PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
+        self.walk(req.client, diags).await;
         match type_name {
             virtual_machine::TYPE => virtual_machine::plan::plan(self.warm().await.as_deref(), req, diags).await,
             cluster::TYPE => cluster::plan::plan(self.ready().await.as_deref(), req, diags).await,
@@ -214,6 +282,7 @@ impl Provider for Moxxie {
             diags.error("The provider is not configured", "Its block holds values that are not known even at apply.");
             return ApplyResponse { new_state: req.prior_state, private: req.planned_private };
         };
+        self.walks.lock().await.applied();
         // What is enrolled of clusters counts in everything that is carried out.
         ready.fleet.warm().await;
         match type_name {
@@ -240,23 +309,17 @@ impl Provider for Moxxie {
     }
 
     async fn validate_data_source(&self, type_name: &str, config: Value, diags: &mut Diagnostics) {
-        match type_name {
-            federation_data::TYPE => federation_data::read::validate(&config, diags),
-            machine_data::TYPE => machine_data::read::validate(&config, diags),
-            migration_data::TYPE => migration_data::read::validate(&config, diags),
-            placement_data::TYPE => placement_data::read::validate(&config, diags),
-            validation_data::TYPE => {}
-            other => Moxxie::unknown_type(other, diags),
-        }
+        check_data_source(type_name, &config, diags);
     }
 
     async fn read_data_source(
         &self,
         type_name: &str,
         config: Value,
-        _: ClientCapabilities,
+        client: ClientCapabilities,
         diags: &mut Diagnostics,
     ) -> Value {
+        self.walk(client, diags).await;
         match type_name {
             federation_data::TYPE => federation_data::read::read(self.ready().await.as_deref(), config, diags).await,
             machine_data::TYPE => machine_data::read::read(self.ready().await.as_deref(), config, diags).await,

@@ -42,6 +42,11 @@ impl Parent {
         self.command() == Some("destroy") || self.words.iter().any(|word| word.starts_with('-') && flag(word))
     }
 
+    /// Whether the runs of a test file are carried out, all in one process of the CLI. None of them applies a saved plan.
+    pub(crate) fn tests(&self) -> bool {
+        self.command() == Some("test")
+    }
+
     /// The decisions in the saved plan that is being applied, by their key. `None` where no saved plan is applied, or it
     /// can't be read (OpenTofu can encrypt it).
     pub(crate) fn planned(&self) -> Option<&BTreeMap<String, Pinned>> {

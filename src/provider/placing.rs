@@ -142,6 +142,8 @@ impl Ready {
             return Walk::Plan;
         }
         match &self.decisions {
+            // Its plans have no validate walk of their own where the provider block is in the test file.
+            _ if self.parent.tests() => Walk::Plan,
             Some(decisions) if decisions.history_says_apply() => Walk::Apply,
             _ => Walk::Plan,
         }

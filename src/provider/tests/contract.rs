@@ -98,6 +98,42 @@ async fn the_plan_walk_reads_no_other_runs_entry_and_the_apply_walk_obeys_it() {
     assert_ne!(cluster(&fresh), first, "the plan walk decides afresh");
 }
 
+/// What `terraform test` does with a provider block in the test file: one process, which is asked by every run in turn.
+#[tokio::test]
+async fn what_one_run_of_a_test_placed_and_saw_is_not_the_next_runs() {
+    let world = World::start().await;
+    let yaml = include_str!("../../../acceptance-tests/cases/main_job/multi-site.yaml");
+    let one = yaml.replacen("limits: { max_vms: 150,", "limits: { max_vms: 1,", 1);
+    assert_ne!(one, yaml);
+    for client in [modern(), ClientCapabilities::default()] {
+        let mut core = world.unconfigured().await;
+        core.set_capabilities(client);
+        let said = core.configure(world.block_of("one-machine.yaml", &one)).await.expect("an answer");
+        assert!(!said.has_errors(), "{said:?}");
+        // The pool takes one machine. Each run makes another one and removes it.
+        let mut last: Option<String> = None;
+        for run in ["run-one", "run-two", "run-three"] {
+            let config = vm(run);
+            if let Some(full) = &last {
+                world.fill(full);
+            }
+            let plan = core.plan(TYPE, &State::default(), &config).await.expect("a plan");
+            let planned = cluster(&plan);
+            assert_ne!(Some(&planned), last.as_ref(), "{run} sees what the clusters are now");
+            if let Some(full) = &last {
+                world.empty(full);
+            }
+            let again = core.replan(TYPE, &State::default(), &config, &plan).await.expect("a plan");
+            let made = core.apply(TYPE, &State::default(), &config, &again).await.expect("an answer");
+            assert!(!made.diagnostics.has_errors(), "{run}: {:?}", made.diagnostics);
+            let gone = core.plan(TYPE, &made.state, &Value::Null).await.expect("a plan");
+            let gone = core.apply(TYPE, &made.state, &Value::Null, &gone).await.expect("an answer");
+            assert!(!gone.diagnostics.has_errors() && gone.state.value.is_null(), "{run}: {:?}", gone.diagnostics);
+            last = Some(planned);
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_a_validate_walk_a_saved_plan_is_applied() {
     let world = World::start().await;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use protocol::testing::{Applied, CoreClient, Planned, State};
 use protocol::{Diagnostics, Value};
 
-use super::support::{TYPE as VM, World};
+use super::support::{TYPE as VM, World, nothing_set};
 use super::{cluster, says};
 
 const POOL: &str = "moxxie_resource_pool";
@@ -424,6 +424,11 @@ fn any_pool() -> impl Strategy<Value = Value> {
                     ])
                 }),
             );
+            for name in ["limits", "placement_policy"] {
+                if nothing_set(config.attr(name)) {
+                    config.set_attr(name, Value::Null);
+                }
+            }
             config.set_attr("automatic_moves", moves.map(Value::set));
             config.set_attr("description", description);
             config.set_attr("max_moves_per_apply", most);

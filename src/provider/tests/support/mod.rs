@@ -226,7 +226,8 @@ fn nested(attribute: &Attribute, mode: NestingMode, attributes: &[Attribute], kn
     }
     let one = object(attributes, known);
     match mode {
-        NestingMode::Single => one,
+        // One in which nothing is set is refused as a slip.
+        NestingMode::Single => one.prop_map(|one| if nothing_set(&one) { Value::Null } else { one }).boxed(),
         NestingMode::Map => {
             let keys: &[&str] = match attribute.name.as_str() {
                 "disks" => &["scsi0", "virtio1", "sata2"],
@@ -239,6 +240,11 @@ fn nested(attribute: &Attribute, mode: NestingMode, attributes: &[Attribute], kn
         NestingMode::List => prop::collection::vec(one, 0..3).prop_map(Value::List).boxed(),
         NestingMode::Set => one.prop_map(|one| Value::Set(vec![one])).boxed(),
     }
+}
+
+/// Whether it is an object in which everything is null: a slip, as far as one can see.
+pub fn nothing_set(value: &Value) -> bool {
+    matches!(value, Value::Object(parts) if parts.values().all(Value::is_null))
 }
 
 fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {

@@ -72,8 +72,10 @@ impl Reader<'_> {
             let at = path.clone().attribute("addresses").key(key.as_str());
             match key.parse::<Slot>() {
                 Ok(slot) if !slot.is_disk() => {
+                    // One that is not known yet is one.
+                    let known = ["ipv4", "ipv6"].iter().all(|name| !addresses.attr(name).is_unknown());
                     let addresses = self.addresses(addresses, &at);
-                    if addresses == AddressWish::default() {
+                    if known && addresses == AddressWish::default() {
                         let detail = "Set `ipv4`, `ipv6`, or both.";
                         self.diags.error_at(at, "A network device without an address", detail);
                     } else {
