@@ -43,7 +43,7 @@ fn gate(workspace: &Workspace, allow: &str) -> (i32, String) {
     let like = workspace.command(&[]);
     let mut command = Command::new("bash");
     command.arg(examples().join("gate.sh")).arg(workspace.root());
-    command.env("TF", &workspace.cli().path).env("GATE_ALLOW", allow);
+    command.env("TF", &workspace.cli().path).env("GATE_ALLOW", allow).env("FEDERATE", env!("CARGO_BIN_EXE_federate"));
     for (name, value) in like.get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -84,6 +84,9 @@ fn a_pull_request_is_gated_by_what_it_moves_and_destroys() {
         assert!(!first.1.contains("### Moves"), "{}", first.1);
         apply_elsewhere(&workspace);
         expect(&gate(&workspace, ""), 0, &["Nothing: what is configured is what is there."]);
+        workspace.edit("main.tf", "size = ", "siez = 1, size = ");
+        expect(&gate(&workspace, ""), 1, &["slips that a plan doesn't show", "main.tf:", "did you mean \"size\"?"]);
+        workspace.edit("main.tf", "siez = 1, size = ", "size = ");
 
         workspace.edit("main.tf", "\"worldstream-prod\"", "\"databarn-dr\"");
         let wants = "`moxxie_virtual_machine.shop` (shop-db): worldstream-prod → **databarn-dr**";
@@ -105,7 +108,7 @@ fn a_pull_request_is_gated_by_what_it_moves_and_destroys() {
             &["### Destroys", "moxxie_virtual_machine.web[2]", "Stopped: this plan destroys"],
         );
         expect(&gate(&workspace, "move destroy"), 2, &["### Destroys"]);
-        workspace.edit("main.tf", "pool   = \"production-pool\"", "pool   = \"no-such-pool\"");
+        workspace.edit("main.tf", "pool   = \"production-pool\"", "pool   = join(\"-\", [\"no-such\", \"pool\"])");
         expect(&gate(&workspace, "move destroy"), 1, &["## The plan failed", "No such resource pool"]);
     }
 }

@@ -7,6 +7,7 @@ mod leaving;
 mod pinning;
 mod pools;
 mod removal;
+mod runs;
 
 use crate::support::{by_hand, nodes, sound};
 use harness::{SimulatedWorld, Workspace};

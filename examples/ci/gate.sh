@@ -8,9 +8,10 @@
 #   0  nothing to do
 #   2  changes, all of them allowed
 #   3  changes that are not allowed: see GATE_ALLOW
-#   1  the plan failed
+#   1  the plan failed, or the configuration has a slip that a plan doesn't show
 # Environment:
 #   TF          the CLI; by default `tofu`, else `terraform`
+#   FEDERATE    the command `federate`; by default the one on the PATH. Without it nobody looks for such slips, and the summary says so
 #   GATE_ALLOW  what may happen, separated by spaces: any of `move`, `destroy`. In CI: the labels of the pull request.
 # Needs bash and jq.
 set -euo pipefail
@@ -19,6 +20,17 @@ cd "${1:-.}"
 tf=${TF:-$(command -v tofu || command -v terraform)}
 allowed=" ${GATE_ALLOW:-} "
 export TF_IN_AUTOMATION=1 TF_INPUT=0
+
+# A misspelt key inside a nested attribute (`limits = { max_memry = … }`) is dropped by every core without a word: no plan shows it.
+federate=${FEDERATE:-$(command -v federate || true)}
+if [ -n "$federate" ] && ! "$federate" lint . >lint.txt 2>&1; then
+  {
+    echo "## The configuration has slips that a plan doesn't show"
+    echo
+    printf '```text\n%s\n```\n' "$(cat lint.txt)"
+  } | tee summary.md
+  exit 1
+fi
 
 [ -d .terraform/providers ] || "$tf" init -no-color >init.log || { cat init.log; exit 1; }
 
@@ -75,6 +87,7 @@ destroys=$(changes destroy)
   section "Creates" "$(changes create | list)"
   section "Changes in place" "$(changes change | list)"
   section "The provider says" "$(warnings)"
+  [ -n "$federate" ] || section "Not looked for" "Misspelt keys inside nested attributes: \`federate\` is not on the PATH."
 } >summary.md
 
 refused=

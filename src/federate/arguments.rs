@@ -8,7 +8,7 @@ use federation::{Bytes, ClusterName, PoolName, Span, Tag, VmName};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  nothing is wrong; every machine has a cluster
-  1  something is wrong: mistakes in the file, a cluster that does not answer, no cluster for a machine, a move that
+  1  something is wrong: mistakes in a file, a cluster that does not answer, no cluster for a machine, a move that
      is refused or failed
   2  the command can't be carried out as it was given: unknown words, a file that can't be read";
 
@@ -55,6 +55,9 @@ pub enum Verb {
     /// Show every cluster and pool: health, capacity, use
     #[command(after_help = EXIT_CODES)]
     Status,
+    /// Check Terraform configurations against the provider's schema and the federation file: what core drops without a word
+    #[command(after_help = EXIT_CODES)]
+    Lint(Lint),
     /// Show where machines would go, and why
     #[command(after_help = EXIT_CODES)]
     Allocate(Box<Allocate>),
@@ -69,6 +72,14 @@ pub struct Validate {
     /// Log in to every cluster; check its quorum and what the file declares of it
     #[arg(long)]
     pub check_connectivity: bool,
+}
+
+/// `federate lint`.
+#[derive(Debug, Clone, Args)]
+pub struct Lint {
+    /// Folder with the configuration; every .tf, .tofu, .tftest.hcl and .tofutest.hcl file in it and below it is read
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
 }
 
 /// `federate allocate`.

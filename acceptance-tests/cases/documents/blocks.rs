@@ -168,6 +168,8 @@ pub fn type_all(root: &Path, world: &SimulatedWorld) -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let yaml = fs::read_to_string(root.join("examples/quickstart/multi-site.yaml")).expect("the federation file");
     fs::write(folder.path().join("multi-site.yaml"), yaml).expect("a file");
+    let main = fs::read_to_string(root.join("examples/quickstart/main.tf")).expect("a configuration");
+    fs::write(folder.path().join("main.tf"), main).expect("a file");
     // JSON is YAML.
     fs::write(folder.path().join("connections.yaml"), world.connections().to_string()).expect("a file");
     let federate = |words: &[&str], tokens: &[String]| {

@@ -21,6 +21,7 @@ use std::fmt;
 
 pub use load::load;
 pub use tree::read;
+pub use walk::nearest;
 
 use crate::model::{Federation, Method};
 use crate::names::ClusterName;

@@ -293,8 +293,8 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// The known word nearest to `word`, if it is near enough to be a slip.
-pub(super) fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+/// The known word nearest to `word`, if it is near enough to be a slip: what "did you mean" asks.
+pub fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     // Long words are nobody's slip, and the distance below is quadratic.
     if word.len() > 64 {
         return None;
