@@ -17,13 +17,18 @@ pub(crate) fn create(path: &Path, seed: u64, content: u64) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
+    fs::write(path, seeded(seed, content))
+}
+
+/// Seeded content.
+pub(crate) fn seeded(seed: u64, content: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut bytes = Vec::with_capacity(usize::try_from(content).unwrap_or(0) + 8);
     while (bytes.len() as u64) < content {
         bytes.extend_from_slice(&random.next().to_le_bytes());
     }
     bytes.truncate(usize::try_from(content).unwrap_or(0));
-    fs::write(path, bytes)
+    bytes
 }
 
 /// Writes the records of events `after + 1 ..= upto`.

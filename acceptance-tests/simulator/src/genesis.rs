@@ -89,6 +89,7 @@ fn cluster(
                 memory: size(&facts.memory)?,
                 address: facts.address.clone().unwrap_or_else(|| format!("10.0.0.{}", 10 + place)),
                 bridges: facts.bridges.clone(),
+                devices: BTreeSet::new(),
                 cpu_flags: CPU_FLAGS.to_owned(),
                 newest_machine: if spec.version == crate::world::Profile::V8_4 { "9.2" } else { "10.1" }.to_owned(),
                 online: true,

@@ -14,6 +14,7 @@
 mod acl;
 mod auth;
 mod backup;
+mod by_hand;
 mod bytes;
 mod clock;
 mod content;

@@ -75,6 +75,8 @@ pub(crate) struct Node {
     pub(crate) memory: u64,
     pub(crate) address: String,
     pub(crate) bridges: Vec<crate::world::BridgeSpec>,
+    /// Paths of disks that guests may be given as drives, and directory mappings, as `dir:NAME`.
+    pub(crate) devices: std::collections::BTreeSet<String>,
     /// As `/proc/cpuinfo` names them.
     pub(crate) cpu_flags: String,
     /// The newest machine version that its QEMU knows: `9.2`.

@@ -80,6 +80,33 @@ async fn log_lines_come_in_order() {
     }
 }
 
+/// pve-behaviour.md §18.12: a drive by path is backed up, and becomes an ordinary volume of the storage that is named.
+#[tokio::test]
+async fn a_drive_by_path_becomes_a_volume() {
+    let sim = three_sites().await;
+    let (prod, dr) = (sim.cluster("worldstream-prod"), sim.cluster("databarn-dr"));
+    prod.create_vm(&guest(300, "ws1", "ceph-pool", None, false)).expect("a guest");
+    prod.set_config(300, "scsi1", Some("/dev/disk/by-id/ata-X1,size=4G"));
+    prod.set_config(300, "virtiofs0", Some("dirid=share"));
+    let (a, b) = (Api::new(&prod, Some("platform")), Api::new(&dr, Some("platform")));
+    let dump = a.post("/nodes/ws1/vzdump", &DUMP).await;
+    assert_eq!(a.wait(&dump).await, "OK");
+    let archive = dr.archives("transfer")[0].volid.clone();
+    let form = [("vmid", "300"), ("archive", archive.as_str()), ("storage", "zfs-pool"), ("net0", "virtio,bridge=vmbr0")];
+    let restore = b.post("/nodes/db1/qemu", &form).await;
+    assert_eq!(b.wait(&restore).await, "OK");
+    let moved = dr.vm(300).expect("there").config;
+    assert!(moved["scsi1"].starts_with("zfs-pool:vm-300-disk-"), "{moved:?}");
+    // What isn't on the node is missed at the start alone.
+    assert_eq!(dr.start(300).expect_err("refused").0, "virtiofs needs exactly one mapping for this node");
+    dr.put_device("db1", "dir:share");
+    dr.start(300).expect("a start");
+    assert_eq!(prod.start(300).expect_err("refused").0, "start failed: QEMU exited with code 1");
+    prod.put_device("ws1", "/dev/disk/by-id/ata-X1");
+    prod.put_device("ws1", "dir:share");
+    prod.start(300).expect("a start");
+}
+
 /// pve-behaviour.md §15.4: none of the guests here: `OK` and no task.
 #[tokio::test]
 async fn the_wrong_node_says_ok() {

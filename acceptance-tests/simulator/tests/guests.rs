@@ -334,6 +334,51 @@ async fn hotplug() {
     assert_eq!(prod.vm(100).expect("there").config["memory"], "4096");
 }
 
+/// pve-behaviour.md §18.4, §18.26: what waits survives a shutdown; a start takes it, and so does any change while the guest is off.
+#[tokio::test]
+async fn what_waits_survives_a_shutdown_until_any_change_takes_it() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, true)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let config = format!("{ONE}/config");
+    let waiting = || prod.vm(100).expect("there").pending.into_iter().collect::<Vec<_>>();
+    assert_eq!(api.put(&config, &[("memory", "4096"), ("numa", "1")]).await.status, 200);
+    let off = api.post(&format!("{ONE}/status/shutdown"), &[]).await;
+    assert_eq!(api.wait(&off).await, "OK");
+    assert_eq!(waiting(), ["memory", "numa"]);
+    assert_eq!(prod.vm(100).expect("there").config["memory"], "2048");
+    assert_eq!(api.put(&config, &[("onboot", "0")]).await.status, 200);
+    assert_eq!(waiting(), Vec::<String>::new());
+    let now = prod.vm(100).expect("there").config;
+    assert_eq!((now["memory"].as_str(), now["numa"].as_str()), ("4096", "1"));
+}
+
+/// A detached disk leaves the boot order for good, and is unused no more from the moment when it is asked for (qemu-server's
+/// `update_vm_api` and `write_vm_config`).
+#[tokio::test]
+async fn a_detached_disk_comes_back_without_its_place_in_the_boot_order() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let config = format!("{ONE}/config");
+    let now = || prod.vm(100).expect("there").config;
+    let (volume, _) = now()["scsi0"].split_once(',').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a disk");
+    assert_eq!(now()["boot"], "order=scsi0;net0");
+    assert_eq!(api.put(&config, &[("delete", "scsi0")]).await.status, 200);
+    assert_eq!((now()["boot"].as_str(), now()["unused0"].as_str()), ("order=net0", volume.as_str()));
+    prod.start(100).expect("a start without its disk");
+    // An IDE disk waits for the next start; its volume is no unused one meanwhile.
+    assert_eq!(api.put(&config, &[("ide0", &volume)]).await.status, 200);
+    assert!(!now().contains_key("unused0") && !now().contains_key("ide0"), "{:?}", now());
+    let reboot = api.post(&format!("{ONE}/status/reboot"), &[]).await;
+    assert_eq!(api.wait(&reboot).await, "OK");
+    assert!(now()["ide0"].starts_with(&volume) && now()["ide0"].contains("size="), "{:?}", now());
+    assert_eq!(now()["boot"], "order=net0");
+    assert_eq!(prod.volumes().len(), 1);
+}
+
 /// pve-behaviour.md §15.5: UPID, status, log in pages of 50, lists.
 #[tokio::test]
 async fn tasks_tell_their_life() {

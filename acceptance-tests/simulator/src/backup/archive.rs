@@ -36,6 +36,13 @@ pub(crate) struct Disk {
     pub(crate) length: u64,
 }
 
+impl Disk {
+    /// The storage that it goes back to where none is named.
+    pub(crate) fn home(&self) -> &str {
+        if self.storage.is_empty() { "local" } else { &self.storage }
+    }
+}
+
 /// Writes an archive and gives its size on disk.
 pub(crate) fn write(path: &Path, header: &Header, disks: &[Vec<u8>]) -> std::io::Result<u64> {
     if let Some(folder) = path.parent() {

@@ -1,11 +1,12 @@
 //! What an archive holds, and how long moving it takes.
 
 use crate::backup::archive::{Disk, Header};
+use crate::bytes;
 use crate::error::ApiError;
 use crate::qemu::{Drive, drives, is_unused};
 use crate::state::{Cluster, State};
 use crate::storage::Place;
-use crate::util::percent_encode_notes;
+use crate::util::{parse_size, percent_encode_notes};
 
 /// What goes into an archive, as it is now.
 pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Result<(Header, Vec<Vec<u8>>), ApiError> {
@@ -14,13 +15,23 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
     for line in vm.conf.get("description").iter().flat_map(|notes| notes.lines()) {
         text.push_str(&format!("#{}\n", percent_encode_notes(line)));
     }
-    let (mut disks, mut bytes) = (Vec::new(), Vec::new());
+    let (mut disks, mut data_of) = (Vec::new(), Vec::new());
     let mut left_out = Vec::new();
-    for drive in drives(&vm.conf).filter(|d| d.has_volume() && !d.is_cdrom()) {
+    for drive in drives(&vm.conf).filter(|d| d.is_backed_up()) {
         let no = drive.option("backup").is_some_and(|flag| flag == "0" || flag == "no");
         let no_efi = drive.slot == "efidisk0" && vm.conf.get("bios").is_none_or(|bios| bios != "ovmf");
         if no || no_efi {
             left_out.push(drive.slot.clone());
+            continue;
+        }
+        if drive.is_path() {
+            // A drive by path is backed up like any other, and becomes an ordinary volume (§18.12).
+            let logical = drive.option("size").and_then(parse_size).unwrap_or(1 << 30);
+            let content = st.content.min(logical);
+            let data = bytes::seeded(crate::util::mix(st.seed, &drive.volume), content);
+            let (slot, length) = (drive.slot, data.len() as u64);
+            disks.push(Disk { slot, storage: String::new(), format: "raw".to_owned(), logical, content, length });
+            data_of.push(data);
             continue;
         }
         let Some(volume) = st.volume(cluster, node, &drive.volume) else {
@@ -36,7 +47,7 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
             content: volume.content,
             length: data.len() as u64,
         });
-        bytes.push(data);
+        data_of.push(data);
     }
     for (key, value) in &vm.conf {
         let skip = ["description", "lock", "parent"].contains(&key.as_str()) || is_unused(key);
@@ -49,7 +60,7 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
     for disk in &disks {
         text.push_str(&format!("#qmdump#map:{0}:drive-{0}:{1}:{2}:\n", disk.slot, disk.storage, disk.format));
     }
-    Ok((Header { conf: text, disks, firewall: vm.firewall.clone() }, bytes))
+    Ok((Header { conf: text, disks, firewall: vm.firewall.clone() }, data_of))
 }
 
 impl State {

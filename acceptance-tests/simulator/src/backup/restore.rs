@@ -247,7 +247,7 @@ impl Restore {
         let created = st.seconds();
         st.say(at, format!("CTIME: {}", crate::util::http_date(created)));
         for disk in &header.disks {
-            let storage = self.storage.as_deref().unwrap_or(&disk.storage);
+            let storage = self.storage.as_deref().unwrap_or_else(|| disk.home());
             let c = st.cluster(&cluster);
             c.usable(storage, &self.node, Some("images"))?;
             c.need(&self.auth, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
@@ -266,7 +266,7 @@ impl Restore {
 
     fn allocate(&mut self, st: &mut State, at: &At, header: &Header) -> Result<(), ApiError> {
         for disk in &header.disks {
-            let storage = self.storage.clone().unwrap_or_else(|| disk.storage.clone());
+            let storage = self.storage.clone().unwrap_or_else(|| disk.home().to_owned());
             let place = Place { cluster: &at.cluster, node: &self.node, storage: &storage };
             // A format that the storage doesn't have becomes its own.
             let files = st.cluster(&at.cluster).storage(&storage)?.is_file_based();

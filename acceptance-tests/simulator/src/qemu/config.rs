@@ -174,6 +174,7 @@ fn apply(st: &mut State, cluster: &str, node: &str, vmid: u32, change: Change) -
             if vm.conf.get(key) == Some(&stored) {
                 vm.pending.remove(key);
             } else {
+                attached(vm, key, &stored);
                 vm.pending.insert(key.clone(), Pending::Set(stored));
             }
             continue;
@@ -181,7 +182,19 @@ fn apply(st: &mut State, cluster: &str, node: &str, vmid: u32, change: Change) -
         vm.pending.remove(key);
         store(vm, key, stored);
     }
+    if st.cluster(cluster).vm(node, vmid)?.power == Power::Stopped {
+        // Of a stopped guest any change takes all that waited (§18.4, §18.26).
+        apply_pending(st, cluster, node, vmid)?;
+    }
     Ok(())
+}
+
+/// An unused volume that is attached again is unused no more, from the moment on when that is asked for.
+fn attached(vm: &mut Vm, key: &str, value: &str) {
+    if is_drive(key) {
+        let volume = Drive::parse(key, value).volume;
+        vm.conf.retain(|other, value| !(is_unused(other) && *value == volume));
+    }
 }
 
 /// Stores a value; a disk that makes room becomes unused.
@@ -194,11 +207,7 @@ pub(crate) fn store(vm: &mut Vm, key: &str, stored: String) {
     {
         add_unused(vm, &old.volume);
     }
-    let attached = Drive::parse(key, &stored).volume;
-    if is_drive(key) {
-        // An unused volume that is attached again is unused no more.
-        vm.conf.retain(|other, value| !(is_unused(other) && *value == attached));
-    }
+    attached(vm, key, &stored);
     if stored.is_empty() {
         vm.conf.remove(key);
     } else {
@@ -227,11 +236,14 @@ fn delete_key(st: &mut State, cluster: &str, node: &str, vmid: u32, key: &str, f
         }
         return Ok(());
     }
+    let boots = vm.conf.get("boot").is_some_and(|boot| boot.split(['=', ';', ',']).any(|one| one == key));
+    if vm.power != Power::Stopped && is_drive(key) && boots && !Drive::parse(key, &old).is_cdrom() {
+        return Err(ApiError::param(key, format!("hotplug problem - can't unplug bootdisk '{key}'")));
+    }
+    if boots {
+        boot_without(vm, key);
+    }
     if vm.power != Power::Stopped {
-        let boots = vm.conf.get("boot").is_some_and(|boot| boot.split(['=', ';', ',']).any(|one| one == key));
-        if is_drive(key) && boots && !Drive::parse(key, &old).is_cdrom() {
-            return Err(ApiError::param(key, format!("hotplug problem - can't unplug bootdisk '{key}'")));
-        }
         if !is_live(vm, key, None) {
             vm.pending.insert(key.to_owned(), Pending::Delete { force });
             return Ok(());
@@ -239,6 +251,24 @@ fn delete_key(st: &mut State, cluster: &str, node: &str, vmid: u32, key: &str, f
     }
     vm.conf.remove(key);
     drop_drive(st, cluster, node, vmid, key, &old, force)
+}
+
+/// What is deleted leaves the boot order, and does not come back into it when it is set again (qemu-server's `update_vm_api`).
+fn boot_without(vm: &mut Vm, key: &str) {
+    let Some(order) = vm.conf.get("boot").and_then(|boot| boot.strip_prefix("order=")) else { return };
+    let left: Vec<&str> = order.split(';').filter(|one| *one != key).collect();
+    let boot = format!("order={}", left.join(";"));
+    if vm.power == Power::Stopped {
+        vm.conf.insert("boot".to_owned(), boot);
+    } else {
+        vm.pending.insert("boot".to_owned(), Pending::Set(boot));
+    }
+}
+
+/// Removes one key, as root does.
+pub(crate) fn unset(st: &mut State, cluster: &str, node: &str, vmid: u32, key: &str) -> Result<(), ApiError> {
+    let change = Change { set: BTreeMap::new(), delete: vec![key.to_owned()], revert: Vec::new(), force: false };
+    apply(st, cluster, node, vmid, change)
 }
 
 /// A removed drive line: the volume stays as unused, unless forced or made by PVE itself.

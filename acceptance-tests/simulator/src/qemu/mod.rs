@@ -70,6 +70,16 @@ impl Drive {
         self.volume.contains(':') && !self.volume.starts_with('/')
     }
 
+    /// Whether it is a device or a file of its node.
+    pub(crate) fn is_path(&self) -> bool {
+        self.volume.starts_with('/')
+    }
+
+    /// Whether a backup takes it in, unless that is switched off.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        (self.has_volume() || self.is_path()) && !self.is_cdrom()
+    }
+
     /// The line, volume first, options in order.
     pub(crate) fn print(&self) -> String {
         let options = self.options.iter().map(|(key, value)| format!(",{key}={value}"));

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
-use crate::qemu::{config, drives, is_net};
+use crate::qemu::{Drive, config, drives, is_net};
 use crate::state::{Cluster, Power, State};
 use crate::tasks::{At, Once, Outcome, Step, Work};
 
@@ -51,6 +51,19 @@ pub(crate) fn check_host(st: &State, cluster: &str, node: &str, vmid: u32) -> Re
         c.usable(storage, node, None)?;
         if st.volume(cluster, node, &drive.volume).is_none() {
             return Err(ApiError::die(format!("volume '{}' does not exist", drive.volume)));
+        }
+    }
+    for drive in drives(&vm.conf).filter(Drive::is_path) {
+        if !facts.devices.contains(&drive.volume) {
+            // QEMU's log has the reason: the node has no such file.
+            return Err(ApiError::die("start failed: QEMU exited with code 1"));
+        }
+    }
+    for (_, share) in vm.conf.iter().filter(|(key, _)| key.starts_with("virtiofs")) {
+        let name = share.split(',').next().unwrap_or_default();
+        let name = name.strip_prefix("dirid=").unwrap_or(name);
+        if !facts.devices.contains(&format!("dir:{name}")) {
+            return Err(ApiError::die("virtiofs needs exactly one mapping for this node"));
         }
     }
     if let Some(script) = vm.conf.get("hookscript").filter(|script| !st.has_snippet(cluster, node, script)) {

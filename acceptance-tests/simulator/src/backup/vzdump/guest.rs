@@ -93,7 +93,7 @@ impl Vzdump {
     fn describe(&self, st: &mut State, at: &At, vmid: u32, was: Power, mode: &str) -> Result<(), ApiError> {
         let vm = st.cluster(&at.cluster).vm(&self.node, vmid)?;
         let mut disks = Vec::new();
-        for drive in drives(&vm.conf).filter(|d| d.has_volume() && !d.is_cdrom()) {
+        for drive in drives(&vm.conf).filter(|d| d.is_backed_up()) {
             if drive.option("backup").is_some_and(|flag| flag == "0" || flag == "no") {
                 disks.push(format!("exclude disk '{}' '{}' (backup=no)", drive.slot, drive.volume));
             } else if drive.slot == "efidisk0" && vm.conf.get("bios").is_none_or(|bios| bios != "ovmf") {
