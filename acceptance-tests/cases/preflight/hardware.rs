@@ -54,3 +54,45 @@ fn an_agent_that_the_token_may_not_ask_is_refused_before_anything_is_touched() {
     // The target is of 9; before that it is VM.Monitor.
     scene.refused(&["the token lacks VM.GuestAgent.Audit on /pool/production-pool"]);
 }
+
+/// Everything that ties a machine to its node, and what of it the finding says.
+const TIES: [(&str, &str, &str); 17] = [
+    ("scsi5", "/dev/disk/by-id/ata-X1,size=4G", "scsi5 is /dev/disk/by-id/ata-X1"),
+    ("sata3", "cdrom,media=cdrom", "sata3 is the CD drive of its node"),
+    ("virtiofs0", "dirid=share", "virtiofs0 shares the directory share of its node"),
+    ("hostpci0", "mapping=gpu", "hostpci0 = mapping=gpu"),
+    ("hostpci1", "0000:01:00.0,pcie=1", "hostpci1 = 0000:01:00.0,pcie=1"),
+    ("usb0", "host=1234:5678", "usb0 = host=1234:5678"),
+    ("usb1", "mapping=key", "usb1 = mapping=key"),
+    ("serial1", "/dev/ttyS0", "serial1 = /dev/ttyS0"),
+    ("parallel0", "/dev/parport0", "parallel0 = /dev/parport0"),
+    ("rng0", "source=/dev/hwrng", "rng0 takes its numbers from /dev/hwrng"),
+    ("vga", "virtio-gl,memory=64", "vga is virtio-gl"),
+    ("ivshmem", "size=32,name=foo", "ivshmem shares memory"),
+    ("affinity", "0,200-203", "affinity binds it to processors that"),
+    ("numa0", "cpus=0-1,hostnodes=1,memory=1024,policy=bind", "numa0 binds it to the NUMA nodes 1"),
+    ("hugepages", "1024", "hugepages needs pdpe1gb"),
+    ("amd-sev", "type=snp", "amd-sev needs sev_snp"),
+    ("args", "-drive file=/dev/sdz,if=none", "args names /dev/sdz"),
+];
+
+#[test]
+fn what_ties_a_machine_to_its_node_is_refused_at_plan_by_name() {
+    let scene = Scene::new();
+    for (key, value, _) in TIES {
+        scene.source.set_config(scene.vmid, key, Some(value));
+    }
+    let words: Vec<&str> = TIES.iter().map(|(_, _, words)| *words).collect();
+    scene.refused(&words);
+    for (key, _, _) in TIES {
+        scene.source.set_config(scene.vmid, key, None);
+    }
+    // What only looks like it is carried.
+    for (key, value) in [("rng0", "source=/dev/urandom"), ("serial0", "socket"), ("affinity", "0-1"), ("vga", "qxl")] {
+        scene.source.set_config(scene.vmid, key, Some(value));
+    }
+    scene.source.set_config(scene.vmid, "numa0", Some("cpus=0,hostnodes=0,memory=1024"));
+    scene.moved();
+    let there = scene.world.vm(TO, NAME).config;
+    assert_eq!((there["rng0"].as_str(), there["affinity"].as_str()), ("source=/dev/urandom", "0-1"));
+}
