@@ -33,9 +33,13 @@ struct Scene {
 
 impl Scene {
     fn new(cli: &Cli) -> Scene {
+        Scene::with(cli, MAIN)
+    }
+
+    fn with(cli: &Cli, main: &str) -> Scene {
         let world = SimulatedWorld::three_sites();
         let workspace = world.workspace(cli, Path::new(PROVIDER), "app");
-        workspace.write("multi-site.yaml", support::yaml()).write_main(MAIN);
+        workspace.write("multi-site.yaml", support::yaml()).write_main(main);
         workspace.apply().expect(0);
         let (cluster, before) = (world.cluster("worldstream-prod"), world.vm("worldstream-prod", "api"));
         Scene { world, workspace, cluster, before }
@@ -217,5 +221,22 @@ fn a_removed_network_device_comes_back_with_its_address() {
         drop(plan.says("network device net0 is gone: apply adds it again").says("0 to add, 1 to change, 0 to destroy"));
         sound(scene.workspace.apply()).expect(0);
         scene.is_whole("with its network device");
+    }
+}
+
+#[test]
+fn a_disk_that_leaves_at_the_next_restart_stays() {
+    for cli in clis() {
+        // On this bus a running machine keeps it until then.
+        let scene = Scene::with(&cli, &MAIN.replace("scsi1", "sata1"));
+        let line = scene.before.config["sata1"].clone();
+        scene.remove("sata1");
+        assert!(scene.now().pending.contains("sata1"));
+        drop(sound(scene.workspace.plan()).expect(2).says("disk sata1 is detached: apply attaches"));
+        sound(scene.workspace.apply()).expect(0);
+        let now = scene.now();
+        assert!(now.pending.is_empty() && now.config["sata1"] == line, "{now:?}");
+        assert_eq!(scene.volumes(), 2);
+        sound(scene.workspace.plan()).expect(0);
     }
 }

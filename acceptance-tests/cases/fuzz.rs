@@ -181,7 +181,7 @@ fn read_config(config: &proxmox::VmConfig) {
     for nic in config.nics().into_iter().flatten().map(|(_, nic)| nic) {
         let _ = (nic.mac(), nic.bridge(), nic.tag(), nic.firewall(), nic.link_down());
     }
-    assert!(config.passthrough().count() <= config.raw().len());
+    assert!(config.host_ties().len() <= config.raw().len());
 }
 
 #[test]

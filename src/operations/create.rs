@@ -354,7 +354,10 @@ impl Fleet {
         };
         site.changed().await;
         waited.map(drop).map_err(|error| {
-            let failure = Failure::new(what).at(format!("cluster {}", site.name));
+            let mut failure = Failure::new(what).at(format!("cluster {}", site.name));
+            if error.is_held() {
+                failure.kind = FailureKind::Held;
+            }
             if !matches!(error, Error::TaskTimeout { .. }) {
                 return failure.said(error);
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use federation::Slot;
 use proxmox::{Boot, DiskSpec, NicSpec, Params, PropertyString, Smbios1};
 
+use crate::disks::{Whereabouts, whereabouts};
 use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::notes::{Mark, MarkFound};
@@ -128,10 +129,7 @@ impl Difference<'_> {
     fn devices(&self, change: &mut Change, what: &str) -> Result<(), Failure> {
         let disks = self.guest.config.disks().unwrap_or_default();
         by_slot(change, self.old.map(|old| &old.disks), &self.new.disks, &disks, |slot, wish, disk| {
-            let Some(disk) = disk else {
-                let storage = self.on.storages.get(&slot).ok_or_else(|| unnamed(what, slot, "a storage"))?;
-                return Ok(Some(wish.allocation(storage)));
-            };
+            let Some(disk) = disk else { return self.missing(slot, wish, what).map(Some) };
             let mut wanted = disk.clone();
             set_options(&mut wanted, wish);
             Ok((wanted != *disk).then(|| wanted.to_string()))
@@ -143,6 +141,39 @@ impl Difference<'_> {
             let wanted = nic_as_wished(nic, wish, place);
             Ok((wanted != *nic).then(|| wanted.to_string()))
         })
+    }
+
+    /// A disk that is not in its slot: attached again where its volume is known, allocated where there never was one. An empty disk
+    /// never takes the place of one that may still be somewhere.
+    fn missing(&self, slot: Slot, wish: &DiskWish, what: &str) -> Result<String, Failure> {
+        let old = self.old.map(|old| &old.disks);
+        let known = old.and_then(|old| old.get(&slot)).and_then(|had| had.volume.as_deref());
+        let Some(volume) = known else {
+            let storage = self.on.storages.get(&slot).ok_or_else(|| unnamed(what, slot, "a storage"))?;
+            return Ok(wish.allocation(storage));
+        };
+        let others = old.into_iter().flatten().filter_map(|(_, had)| had.volume.as_deref()).collect::<Vec<_>>();
+        let place = &self.guest.place;
+        let refused = |is: String| Failure::new(what).at(format!("{place}: {is}")).state("nothing was changed");
+        match whereabouts(self.guest, volume, &others) {
+            Whereabouts::Unused => {
+                let mut disk = DiskSpec::new(volume);
+                set_options(&mut disk, wish);
+                Ok(disk.to_string())
+            }
+            Whereabouts::On(other) => {
+                let next =
+                    format!("name it {other} in the configuration, or detach it there in Proxmox VE, and apply again");
+                Err(refused(format!("disk {slot} is on {other} ({volume})")).next(next))
+            }
+            Whereabouts::Perhaps(others) => {
+                let next = format!("attach it to {slot} in Proxmox VE, or remove it there, and apply again");
+                Err(refused(format!("disk {slot} is gone ({volume}), and {others} may be it")).next(next))
+            }
+            Whereabouts::Gone => {
+                Err(Failure::stale(what, format!("{place}: disk {slot} is gone with its volume {volume}")))
+            }
+        }
     }
 
     fn firmware(&self, change: &mut Change) {
@@ -159,9 +190,24 @@ impl Difference<'_> {
         if let Some(machine) = new.machine.as_deref().filter(|machine| Some(*machine) != config.machine()) {
             change.set("machine", machine);
         }
-        if let Some(order) = new.boot_order.as_ref().filter(|order| config.boot().order() != **order) {
-            change.set("boot", Boot::from_order(order));
+        if let Some(order) = self.boot_order().filter(|order| config.boot().order() != *order) {
+            change.set("boot", Boot::from_order(&order));
         }
+    }
+
+    /// The wished order, without what was taken out of the configuration: Proxmox VE refuses devices that are not there.
+    fn boot_order(&self) -> Option<Vec<String>> {
+        let taken_out = |device: &String| {
+            let slot = device.parse::<Slot>().ok();
+            slot.zip(self.old).is_some_and(|(slot, old)| {
+                let (had, has) = (
+                    old.disks.contains_key(&slot) || old.nics.contains_key(&slot),
+                    self.new.disks.contains_key(&slot) || self.new.nics.contains_key(&slot),
+                );
+                had && !has
+            })
+        };
+        Some(self.new.boot_order.as_ref()?.iter().filter(|device| !taken_out(device)).cloned().collect())
     }
 
     /// The storage of the guest's first disk, or where its first disk would go.

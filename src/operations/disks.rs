@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use federation::{Bytes, Slot};
-use proxmox::{DiskSpec, Error, TaskFilter, VmConfig, VolumeMove};
+use proxmox::{DiskSpec, Error, PendingValue, TaskFilter, VmConfig, VolumeMove};
 
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
+use crate::guest::Guest;
 use crate::journal::Place;
 use crate::site::Site;
 use crate::spec::{DiskWish, Resolved, VmSpec};
@@ -15,6 +16,42 @@ use crate::spec::{DiskWish, Resolved, VmSpec};
 pub(crate) fn to_grow(old: &VmSpec, new: &VmSpec) -> Vec<(Slot, Bytes)> {
     let grown = |slot: &Slot, size: Bytes| old.disks.get(slot).is_some_and(|had| had.size < size);
     new.disks.iter().filter(|(slot, wish)| grown(slot, wish.size)).map(|(slot, wish)| (*slot, wish.size)).collect()
+}
+
+/// What became of a volume that a machine had in a slot, and that is not there any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// It is attached nowhere, or leaves its slot at the next restart: it can be attached again.
+    Unused,
+    /// It is in this slot.
+    On(String),
+    /// It is nowhere, and one of these, which are attached nowhere, may be it under another name: each with its volume.
+    Perhaps(String),
+    /// It is nowhere.
+    Gone,
+}
+
+/// Looks for a volume in a machine's configuration and among what waits there. `known`: volumes of its other disks.
+pub fn whereabouts(guest: &Guest, volume: &str, known: &[&str]) -> Whereabouts {
+    let is_it = |line: &str| line.parse::<DiskSpec>().is_ok_and(|drive| drive.volume() == volume);
+    let unused = guest.config.unused().unwrap_or_default();
+    let mut drives = guest.config.raw().iter().filter(|(slot, _)| is_drive(slot));
+    if let Some((slot, _)) = drives.find(|(_, line)| is_it(line)) {
+        return Whereabouts::On(slot.clone());
+    }
+    let leaves = |change: &PendingValue| change.delete && change.value.as_deref().is_some_and(is_it);
+    if unused.values().any(|one| one.volume() == volume) || guest.waiting.iter().any(leaves) {
+        return Whereabouts::Unused;
+    }
+    let others = unused.iter().filter(|(_, one)| !known.contains(&one.volume()));
+    let others: Vec<String> = others.map(|(slot, one)| format!("{slot} ({})", one.volume())).collect();
+    if others.is_empty() { Whereabouts::Gone } else { Whereabouts::Perhaps(others.join(" or ")) }
+}
+
+fn is_drive(slot: &str) -> bool {
+    ["scsi", "virtio", "sata", "ide", "efidisk", "tpmstate"].iter().any(|bus| {
+        slot.strip_prefix(bus).is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    })
 }
 
 /// Where a disk shall be, and as what.
@@ -206,5 +243,39 @@ impl Fleet {
             }
         }
         Ok(any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_looked_for_before_it_is_called_gone() {
+        let guest = |lines: &[(&str, &str)]| {
+            let place = Place { cluster: "a".parse().expect("a name"), node: "n1".into(), vmid: 100 };
+            Guest::archived(place, VmConfig::from_pairs(lines.iter().copied()))
+        };
+        let volume = "lvm:vm-100-disk-1";
+        let first = ("scsi0", "lvm:vm-100-disk-0,size=8G");
+        let is = |lines: &[(&str, &str)]| whereabouts(&guest(lines), volume, &["lvm:vm-100-disk-0", volume]);
+        assert_eq!(is(&[first, ("unused3", volume)]), Whereabouts::Unused);
+        assert_eq!(is(&[first, ("virtio1", "file=lvm:vm-100-disk-1,size=4G")]), Whereabouts::On("virtio1".into()));
+        assert_eq!(is(&[first, ("scsihw", volume)]), Whereabouts::Gone);
+        assert_eq!(is(&[("unused0", "lvm:vm-100-disk-0")]), Whereabouts::Gone, "that is another disk's");
+        let perhaps = Whereabouts::Perhaps("unused0 (nfs:100/vm-100-disk-7.raw)".into());
+        assert_eq!(
+            is(&[first, ("unused0", "nfs:100/vm-100-disk-7.raw")]),
+            perhaps,
+            "moved to another storage, it has another name"
+        );
+        let leaves = PendingValue {
+            key: "sata1".into(),
+            value: Some("lvm:vm-100-disk-1,size=4G".into()),
+            delete: true,
+            ..PendingValue::default()
+        };
+        let waiting = Guest { waiting: vec![leaves], ..guest(&[first]) };
+        assert_eq!(whereabouts(&waiting, volume, &[]), Whereabouts::Unused);
     }
 }

@@ -76,6 +76,8 @@ pub enum FailureKind {
     Stale,
     /// The user stopped it at a step boundary: what was done stays done, and applying again goes on.
     Interrupted,
+    /// Another operation held the machine's configuration for long: nothing was written.
+    Held,
     /// A moved machine was asked whether it is well, and is not.
     Unwell,
 }

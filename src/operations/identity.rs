@@ -165,6 +165,9 @@ impl Fleet {
     /// What stands where it was recorded is the fenced source of a move that is done: the machine is where that went.
     async fn moved_on(&self, record: &Record, retired: &Guest) -> Found {
         match self.search(record).await {
+            Found::Gone if retired.config.template() && !retired.is_retired() => {
+                Found::Unsure(template_by_hand(retired))
+            }
             Found::Gone => Found::Unsure(format!(
                 "it was moved away from {} and is nowhere; a fenced copy is left there (import id {}/{})",
                 retired.place, retired.place.cluster, retired.place.vmid
@@ -268,6 +271,24 @@ impl Fleet {
             }
         }
     }
+}
+
+/// What is told of a machine that is a template without a mark of a move. `qm template` renames its disks.
+fn template_by_hand(guest: &Guest) -> String {
+    let place = &guest.place;
+    let converted =
+        guest.config.disks().unwrap_or_default().values().any(|disk| disk.volume_name().is_some_and(is_base));
+    let back = if converted {
+        "its disks were converted, so it can be cloned and not be taken back".to_owned()
+    } else {
+        format!("on {}: qm set {} --template 0 takes that back", place.node, place.vmid)
+    };
+    format!("somebody made it a template on {place}, which is neither started, changed nor moved; {back}")
+}
+
+/// Whether a volume is one that clones are made of: `base-100-disk-0`, `100/base-100-disk-0.qcow2`.
+fn is_base(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|name| name.starts_with("base-"))
 }
 
 /// An operation with where it has made the machine be; none before.

@@ -18,7 +18,7 @@ pub mod connections;
 mod create;
 mod destroy;
 mod difference;
-mod disks;
+pub mod disks;
 mod enrolment;
 mod failure;
 mod fleet;

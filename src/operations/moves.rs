@@ -95,8 +95,8 @@ impl Site {
 
 /// The request with disks and networks under their federation names. Or why the machine can't be moved.
 fn request(due: &Due, config: &VmConfig, cluster: &Cluster) -> Result<Request, String> {
-    if let Some((key, value)) = config.passthrough().next() {
-        return Err(format!("it has {key} = {value}, which exists on its node alone"));
+    if let Some(tie) = config.host_ties().into_iter().next() {
+        return Err(tie.what);
     }
     if let Some(lock) = config.lock() {
         return Err(format!("it is locked ({lock})"));

@@ -229,6 +229,7 @@ mod tests {
             ssd: false,
             discard: false,
             backup: true,
+            volume: None,
         };
         assert_eq!(plain.allocation("ceph"), "ceph:40");
         let all = DiskWish { format: Some("qcow2".into()), ssd: true, discard: true, backup: false, ..plain };

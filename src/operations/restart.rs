@@ -1,9 +1,10 @@
 //! Owns the changes that a running machine takes only when it is stopped and started (`pve-behaviour.md` §4): which those are,
-//! with `hotplug` as Proxmox VE sets it (network, disk and USB), which of them are ours, and the restart for them.
+//! with `hotplug` as Proxmox VE sets it (network, disk and USB), which of them are ours, and the restart for them; or, where the
+//! machine is off, the write that takes them.
 use std::time::Instant;
 
 use federation::Slot;
-use proxmox::PendingValue;
+use proxmox::{Params, PendingValue};
 
 use crate::failure::Failure;
 use crate::fleet::Fleet;
@@ -91,6 +92,30 @@ impl Fleet {
                 .at(format!("{at}: {}", keys(&waiting)))
                 .next("see the task log of its start in Proxmox VE")
         }))
+    }
+
+    /// What waits when a machine was shut down waits on: Proxmox VE takes it at the next start, or with any change that is made while
+    /// the machine is off (`pve-behaviour.md` §18.4, §18.26). So one is made that changes nothing else.
+    pub(crate) async fn write_what_waits(
+        &self,
+        site: &Site,
+        at: &Place,
+        new: &VmSpec,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let waiting = self.waiting(site, at, what).await?;
+        if !is_due(&waiting, new) {
+            return Ok(());
+        }
+        let fail = |error| {
+            let failure = Failure::new(what).at(format!("{at}: it is off, and {} wait still", keys(&waiting)));
+            failure.said(error).state("everything is written").next("apply again")
+        };
+        let config = site.client.vm_config(&at.node, at.vmid, false).await.map_err(fail)?;
+        let as_it_is = Params::new().flag("onboot", config.onboot());
+        site.client.set_config(&at.node, at.vmid, as_it_is, config.digest()).await.map_err(fail)?;
+        site.changed().await;
+        Ok(())
     }
 
     async fn restart(

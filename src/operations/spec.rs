@@ -146,6 +146,8 @@ pub struct DiskWish {
     pub discard: bool,
     /// Included in backups.
     pub backup: bool,
+    /// Of a disk as it was: its volume. Without, there is none to be found again.
+    pub volume: Option<String>,
 }
 
 /// A network device as it is wanted.

@@ -3,12 +3,12 @@ use std::time::{Duration, Instant};
 
 use federation::Span;
 use federation::placement::ClusterFacts;
-use proxmox::Error;
+use proxmox::{Error, PendingValue};
 
 use crate::create::Outcome;
 use crate::difference::Difference;
 use crate::disks;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::journal::Place;
@@ -16,8 +16,8 @@ use crate::relocate::remove_fenced;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
-/// How often a change is made again when somebody else changed the configuration in between.
-const DIGEST_TRIES: u32 = 5;
+/// How often a change is made again when somebody else changed the configuration in between, or holds it.
+const TRIES: u32 = 5;
 
 impl Fleet {
     /// Makes a machine what `new` says, touching only what differs from `old`; removes what is past its date.
@@ -35,15 +35,24 @@ impl Fleet {
         let deadline = Instant::now() + Duration::from(timeout.unwrap_or(self.settings().update));
         let guest = self.present(record, &what).await?;
         let site = self.need(guest.place.cluster.as_str(), &what)?.clone();
-        let mut warnings = self.remove_expired(&site, &guest, deadline, &what).await?;
-        self.change_pool(&site, &guest, new, &what).await?;
         let place = guest.place.clone();
         let on = self.places(&site, new, &what).await?;
+        // What can't be carried out is refused before anything is.
+        Difference { guest: &guest, old: Some(old), new, on: &on, uuid: None }.params(&what)?;
+        let mut warnings = self.remove_expired(&site, &guest, deadline, &what).await?;
+        self.change_pool(&site, &guest, new, &what).await?;
+        let stops = guest.running && !new.started;
+        if stops {
+            // Before anything is written: what is written to a machine that runs may wait, and its stop takes nothing in.
+            self.shut_down(&site, &place, new, deadline, &what).await?;
+        }
         self.configure(&site, &place, (Some(old), new), &on, None, &what).await?;
         let moved = disks::to_move(old, new, &on, &guest.config);
         warnings.extend(self.move_disks(&site, &place, &moved, &what, deadline).await?);
         self.grow(&site, &place, &disks::to_grow(old, new), &what, deadline).await?;
-        self.power(&site, &guest, new, deadline, &what).await?;
+        if new.started && !guest.running {
+            self.start(&site, &place, deadline).await?;
+        }
         let fail = |error: Error| {
             Failure::new(&what).at(place.to_string()).said(error).state("the changes were made").next("plan again")
         };
@@ -51,6 +60,8 @@ impl Fleet {
         if guest.running {
             // Of an earlier apply, too, that was killed before its restart.
             warnings.extend(self.take_what_waits(&site, &place, new, deadline, &what).await?);
+        } else {
+            self.write_what_waits(&site, &place, new, &what).await?;
         }
         Ok(Outcome { guest, warnings })
     }
@@ -88,8 +99,13 @@ impl Fleet {
                 .state("its configuration is as it was")
                 .next("mend that, and apply again")
         };
-        for attempt in 1..=DIGEST_TRIES {
-            let guest = site.guest_now(&at.node, at.vmid).await.map_err(fail)?;
+        for attempt in 1..=TRIES {
+            let mut guest = site.guest_now(&at.node, at.vmid).await.map_err(fail)?;
+            if old.is_some_and(|old| lacks_a_disk(&guest, old)) {
+                // It may leave at the next restart alone.
+                let values = site.client.vm_pending(&at.node, at.vmid).await.map_err(fail)?;
+                guest.waiting = values.into_iter().filter(PendingValue::is_pending).collect();
+            }
             let params = Difference { guest: &guest, old, new, on, uuid }.params(what)?;
             if params.is_empty() {
                 return Ok(false);
@@ -99,44 +115,51 @@ impl Fleet {
                 Ok(upid) => {
                     if let Some(upid) = upid {
                         let deadline = Instant::now() + Duration::from(self.settings().update);
-                        self.wait(site, &upid, deadline, what).await?;
+                        match self.wait(site, &upid, deadline, what).await {
+                            // Proxmox VE waited for 10 s by then.
+                            Err(failure) if failure.kind == FailureKind::Held && attempt < TRIES => continue,
+                            waited => waited?,
+                        }
                     }
                     site.changed().await;
                     return Ok(true);
                 }
-                Err(error) if error.is_digest_mismatch() && attempt < DIGEST_TRIES => {}
+                Err(error) if error.is_digest_mismatch() && attempt < TRIES => {}
                 Err(error) => return Err(fail(error)),
             }
         }
         Ok(true)
     }
 
-    /// Starts or shuts down a machine.
-    async fn power(
+    /// Shuts a machine down, and waits until it is off: HA's task ends when the wish is noted.
+    async fn shut_down(
         &self,
         site: &Site,
-        guest: &Guest,
+        at: &Place,
         new: &VmSpec,
         deadline: Instant,
         what: &str,
     ) -> Result<(), Failure> {
-        let at = &guest.place;
-        match (guest.running, new.started) {
-            (false, true) => self.start(site, at, deadline).await,
-            (true, false) => {
-                let wish = &new.migration;
-                let fail = |error: Error| {
-                    Failure::new(what).at(at.to_string()).said(error).state("it runs").next("see to the guest")
-                };
-                let upid = site
-                    .client
-                    .shutdown_vm(&at.node, at.vmid, Some(wish.shutdown_timeout.into()), wish.force_stop)
-                    .await;
-                let upid = upid.map_err(fail)?;
-                self.wait(site, &upid, deadline, what).await
+        let wish = &new.migration;
+        let fail = |error: Error| {
+            let failure = Failure::new(what).at(at.to_string()).said(error);
+            failure.state("it runs, and nothing else was changed").next("see to the guest, and apply again")
+        };
+        let timeout = Some(wish.shutdown_timeout.into());
+        let upid = site.client.shutdown_vm(&at.node, at.vmid, timeout, wish.force_stop).await.map_err(fail)?;
+        self.wait(site, &upid, deadline, what).await?;
+        let mut pause = site.client.settings().task_poll_first;
+        while !site.client.vm_status(&at.node, at.vmid).await.map_err(fail)?.is_stopped() {
+            if self.is_stopping() || Instant::now() >= deadline {
+                let mut failure = Failure::new(what).at(format!("{at}: it was asked to shut down, and runs still"));
+                failure.kind = FailureKind::Interrupted;
+                return Err(failure.state("nothing else was changed").next("apply again once it is off"));
             }
-            _ => Ok(()),
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(site.client.settings().task_poll_max);
         }
+        site.changed().await;
+        Ok(())
     }
 
     async fn change_pool(&self, site: &Site, guest: &Guest, new: &VmSpec, what: &str) -> Result<(), Failure> {
@@ -240,4 +263,9 @@ impl Fleet {
         site.changed().await;
         Ok(())
     }
+}
+
+/// Whether a disk that was there is not in its slot.
+fn lacks_a_disk(guest: &Guest, old: &VmSpec) -> bool {
+    old.disks.iter().any(|(slot, had)| had.volume.is_some() && guest.config.get(&slot.to_string()).is_none())
 }

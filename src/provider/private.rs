@@ -30,6 +30,10 @@ pub(crate) struct Private {
     /// Keys of Proxmox VE's configuration that a restart is owed for. A fact, found by Read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) restart_due: Vec<String>,
+    /// Slots that state knows and that somebody took out of the machine, found by Read: where no slots are configured, nobody wants
+    /// them back.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) missing: BTreeSet<String>,
     /// A move that its pool's rules ask for, found by Read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proposal: Option<Proposal>,
@@ -148,6 +152,7 @@ mod tests {
             drift: BTreeMap::from([("vmid".into(), "100".into())]),
             in_force: BTreeMap::from([("memory".into(), "2GiB".into())]),
             restart_due: vec!["memory".into()],
+            missing: BTreeSet::from(["scsi1".into()]),
             proposal: Some(Proposal { pool: "p".into(), from: "a".into(), to: "b".into(), placement: "why".into() }),
             lost: Some(BTreeMap::from([("b".into(), "nfs:backup/x".into())])),
             pinned: Some(Pinned { key: "k".into(), cluster: "a".into(), placement: "why".into() }),

@@ -91,6 +91,9 @@ pub struct Settings {
     /// How long a node that runs our task may be unreachable before waiting ends. Tasks outlive a restart of the
     /// API's services (`pve-behaviour.md` §13 G9). Default 60 s.
     pub task_patience: Duration,
+    /// How long a change of a guest's configuration is tried again while another operation holds its file, beyond the 10 s that
+    /// Proxmox VE itself waits each time. Default 60 s.
+    pub held_patience: Duration,
     /// Age at which a ticket is renewed; it lives 2 h (`pve-behaviour.md` §1.1). Default 90 min.
     pub ticket_renew_after: Duration,
 }
@@ -104,6 +107,7 @@ impl Default for Settings {
             task_poll_first: Duration::from_millis(20),
             task_poll_max: Duration::from_secs(2),
             task_patience: Duration::from_secs(60),
+            held_patience: Duration::from_secs(60),
             ticket_renew_after: Duration::from_secs(90 * 60),
         }
     }

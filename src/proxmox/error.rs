@@ -311,6 +311,11 @@ impl Error {
         self.lock().is_some() || self.says(|t| t.contains("can't lock file '"))
     }
 
+    /// Another operation held the guest's file for longer than Proxmox VE waits (10 s): nothing was done, and trying again is safe.
+    pub fn is_held(&self) -> bool {
+        self.says(|t| t.contains("can't lock file '") && t.contains("got timeout"))
+    }
+
     /// The lock a guest carries, for example `backup`. A token cannot remove it.
     pub fn lock(&self) -> Option<&str> {
         self.texts().find_map(text::lock)

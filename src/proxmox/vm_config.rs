@@ -210,18 +210,6 @@ impl VmConfig {
         self.slots(&["net"])
     }
 
-    /// The keys of devices passed through from the host: `hostpciN`, `usbN`, `serialN`, `parallelN`, with their values. A
-    /// serial port that is a socket, and a USB port for SPICE, are QEMU's own.
-    pub fn passthrough(&self) -> impl Iterator<Item = (&str, &str)> {
-        let buses = ["hostpci", "usb", "serial", "parallel"];
-        let virtual_port = |value: &str| {
-            let first = value.split(',').next().unwrap_or_default();
-            ["socket", "spice", "host=spice"].contains(&first)
-        };
-        let of_host = move |(key, value): &(&String, &String)| is_slot(key, &buses) && !virtual_port(value);
-        self.raw.iter().filter(of_host).map(|(key, value)| (key.as_str(), value.as_str()))
-    }
-
     /// The files that a start reads beside the disks: the hook script, and cloud-init texts of one's own, with their volume ids.
     pub fn snippets(&self) -> Vec<(&str, &str)> {
         let own = self.get("cicustom").into_iter().flat_map(|value| value.split(','));
@@ -291,8 +279,6 @@ mod tests {
         assert_eq!(config.unused().unwrap()["unused0"].volume(), "lvm:vm-100-disk-9");
         assert_eq!(config.nics().unwrap()["net0"].bridge(), Some("vmbr0"));
         assert_eq!(config.cpu_type(), Some("host"));
-        let of_host = [("hostpci0", "mapping=gpu"), ("serial1", "/dev/ttyS0"), ("usb1", "host=1234:5678")];
-        assert_eq!(config.passthrough().collect::<Vec<_>>(), of_host);
         let files = [
             ("hookscript", "local:snippets/hook.pl"),
             ("cicustom", "nfs:snippets/u.yaml"),

@@ -92,7 +92,8 @@ async fn a_drive_by_path_becomes_a_volume() {
     let dump = a.post("/nodes/ws1/vzdump", &DUMP).await;
     assert_eq!(a.wait(&dump).await, "OK");
     let archive = dr.archives("transfer")[0].volid.clone();
-    let form = [("vmid", "300"), ("archive", archive.as_str()), ("storage", "zfs-pool"), ("net0", "virtio,bridge=vmbr0")];
+    let form =
+        [("vmid", "300"), ("archive", archive.as_str()), ("storage", "zfs-pool"), ("net0", "virtio,bridge=vmbr0")];
     let restore = b.post("/nodes/db1/qemu", &form).await;
     assert_eq!(b.wait(&restore).await, "OK");
     let moved = dr.vm(300).expect("there").config;

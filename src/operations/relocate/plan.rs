@@ -206,6 +206,7 @@ impl VmSpec {
                     ssd: disk.option_bool("ssd").unwrap_or(false),
                     discard: disk.option("discard") == Some("on"),
                     backup: disk.backup(),
+                    volume: Some(disk.volume().to_owned()),
                 };
                 disks.insert(slot, wish);
             }

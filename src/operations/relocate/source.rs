@@ -1,7 +1,7 @@
 //! Owns the steps on the source before the transfer: shut down, fence, back up, fence again.
 use std::time::Instant;
 
-use proxmox::{BackupJob, Params, TaskFilter};
+use proxmox::{BackupJob, Params, PendingValue, TaskFilter};
 
 use super::{Move, archive};
 use crate::failure::{Failure, FailureKind};
@@ -110,7 +110,11 @@ impl Move<'_> {
     pub(super) async fn fence_onboot(&mut self) -> Result<(), Failure> {
         let from = self.from();
         let config = self.source_config(false).await?;
-        if !config.onboot() {
+        // Of a machine that is off any change takes what waits (`pve-behaviour.md` §18.26). The fence would, after the backup, which
+        // would be without it.
+        let waiting = self.source.client.vm_pending(&from.node, from.vmid).await;
+        let waiting = waiting.map_err(|error| self.at(&from, "its pending changes can't be read", error))?;
+        if !config.onboot() && !waiting.iter().any(PendingValue::is_pending) {
             return Ok(());
         }
         let params = Params::new().flag("onboot", false);

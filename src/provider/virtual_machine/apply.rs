@@ -243,7 +243,12 @@ async fn change(
             ready.fleet.still_grows(&request, target).await?;
         }
     }
-    let mut outcome = ready.fleet.update(old, new, &record, timeout).await?;
+    let mut old = old.clone();
+    if req.prior_state.attr("cluster").as_str() != Some(record.cluster.as_str()) {
+        // Its volumes are others there.
+        old.disks.values_mut().for_each(|disk| disk.volume = None);
+    }
+    let mut outcome = ready.fleet.update(&old, new, &record, timeout).await?;
     warnings.append(&mut outcome.warnings);
     Ok(Outcome { guest: outcome.guest, warnings })
 }

@@ -1,6 +1,7 @@
 //! `moxxie_virtual_machine`: schema, static checks, plan, apply, read and import.
 pub(crate) mod apply;
 mod mapped;
+mod missing;
 pub(crate) mod model;
 pub(crate) mod plan;
 pub(crate) mod planned;

@@ -188,6 +188,7 @@ impl Reader<'_> {
             ssd: value.attr("ssd").as_bool().unwrap_or(false),
             discard: value.attr("discard").as_bool().unwrap_or(false),
             backup: value.attr("backup").as_bool().unwrap_or(true),
+            volume: text(value, "volume"),
         })
     }
 

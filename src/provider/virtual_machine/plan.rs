@@ -38,12 +38,24 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
         }
     }
     let private = Private::read(&req.prior_private);
+    nobody_wants_back(&req.config, &private, &mut state);
     mapped::check(&req.config, &req.prior_state, &private, moving, diags);
     if !req.prior_state.is_null() {
         restart::announce(&state, &req.prior_state, &private, diags);
         Impossible { prior: &req.prior_state, private, moving }.report(&state, diags);
     }
     PlanResponse { planned_state: state, requires_replace: Vec::new(), planned_private: place.planned_private }
+}
+
+/// What somebody took out of the machine, where no slots are configured, is no difference.
+fn nobody_wants_back(config: &Value, private: &Private, state: &mut Value) {
+    for name in ["disks", "network_devices"].into_iter().filter(|name| config.attr(name).is_null()) {
+        if let Some(had) = state.attr(name).as_map() {
+            let left = had.iter().filter(|(slot, _)| !private.missing.contains(*slot));
+            let left = Value::map(left.map(|(slot, one)| (slot.clone(), one.clone())));
+            state.set_attr(name, left);
+        }
+    }
 }
 
 fn destroy(req: &PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
@@ -299,6 +311,9 @@ async fn preview(ready: &Ready, req: &PlanRequest, state: &Value, diags: &mut Di
         return;
     };
     spec.node = text(&req.config, "node");
+    for (slot, disk) in &mut spec.disks {
+        disk.volume = text(req.prior_state.attr("disks").attr(&slot.to_string()), "volume");
+    }
     match ready.fleet.preview(&spec, &record, &target).await {
         Ok(preview) => {
             if let Some(backup) = &preview.backup {

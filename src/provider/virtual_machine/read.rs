@@ -6,8 +6,8 @@ use operations::{Found, Guest, Journal, MarkFound, Place, Record};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::apply::record;
-use super::restart;
 use super::state::{restart_due, state};
+use super::{missing, restart};
 use crate::failures::{is_dark, report};
 use crate::placing::Ready;
 use crate::private::Private;
@@ -114,6 +114,7 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut 
     private.in_force =
         if guest.waiting.is_empty() { Default::default() } else { restart::differences(&as_it_runs(), &new_state) };
     private.restart_due = restart_due(guest, &new_state);
+    private.missing = missing::slots(guest, &new_state);
     private.proposal = proposal(ready, guest, &new_state, diags).await;
     private.lost = None;
     ReadResponse { new_state, private: private.write() }

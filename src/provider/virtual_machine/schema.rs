@@ -263,7 +263,9 @@ fn results() -> Vec<Attribute> {
         Attribute::string("placement").computed().describe("Why it is on its cluster, in words."),
         Attribute::string("operation").computed().describe(
             "Unfinished business, null when there is none: a move or create that was interrupted, a restart that \
-             `reboot_policy` asks for and that was not made, or a retired copy past its date. Apply finishes it or takes it back.",
+             `reboot_policy` asks for and that was not made, changes that still wait on a machine that is off, a retired copy past its \
+             date, or a disk or network device that somebody took out. Apply finishes it or takes it back; a detached disk it attaches \
+             again, and never makes an empty one while the volume may be somewhere.",
         ),
         Attribute::nested("retired_copies", NestingMode::List, retired)
             .computed()

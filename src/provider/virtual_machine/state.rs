@@ -7,6 +7,7 @@ use operations::restart::due;
 use operations::{AddressWish, CloudInitWish, DiskSpec, Guest, NicSpec};
 use protocol::Value;
 
+use super::missing;
 use super::schema::defaults;
 use crate::values::{Object, Same};
 
@@ -35,7 +36,7 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
     object.set("disks", disks(guest, facts, prior.attr("disks"), all_slots));
     object.set("network_devices", nics(guest, facts, prior.attr("network_devices"), all_slots));
     object.set("bios", config.bios()).set("machine", config.machine());
-    object.set("boot_order", Value::list(config.boot().order()));
+    object.set("boot_order", missing::boot_order(guest, prior, all_slots));
     object.set("cloud_init", cloud_init(guest, prior.attr("cloud_init")));
     let policy = prior.attr("reboot_policy").as_str().unwrap_or(defaults::REBOOT_POLICY);
     object.set("reboot_policy", policy);
@@ -44,7 +45,8 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
     object.set("started", guest.running).set("on_boot", guest.on_boot());
     object.set("protection", guest.protection()).set("agent", config.agent().enabled());
     let restart = || (policy == "reboot").then(|| restart_owed(guest, prior)).flatten();
-    object.set("operation", guest.operation_in_words().or_else(restart));
+    let owed = || missing::in_words(guest, prior, all_slots).or_else(|| owed_while_off(guest, prior)).or_else(restart);
+    object.set("operation", guest.operation_in_words().or_else(owed));
     let retired = guest.retired_copies.iter().map(|copy| {
         Value::object([
             ("cluster", Value::from(copy.cluster.as_str())),
@@ -58,12 +60,21 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
 
 /// Keys that a restart of the machine is owed for, `configured` being its state or plan.
 pub(crate) fn restart_due(guest: &Guest, configured: &Value) -> Vec<String> {
+    if guest.running { waiting_for(guest, configured) } else { Vec::new() }
+}
+
+/// Keys of what waits that our attributes become.
+fn waiting_for(guest: &Guest, configured: &Value) -> Vec<String> {
     let has =
         |map: &str, slot: Slot| configured.attr(map).as_map().is_some_and(|map| map.contains_key(&slot.to_string()));
-    if !guest.running {
-        return Vec::new();
-    }
     due(&guest.waiting, |slot| has("disks", slot) || has("network_devices", slot))
+}
+
+/// What waited when the machine was shut down waits on, and nothing takes it by itself.
+fn owed_while_off(guest: &Guest, configured: &Value) -> Option<String> {
+    let due = if guest.running { Vec::new() } else { waiting_for(guest, configured) };
+    let waits = if due.len() == 1 { "waits" } else { "wait" };
+    (!due.is_empty()).then(|| format!("{} {waits}, and the machine is off: apply writes it again", due.join(", ")))
 }
 
 /// The same as unfinished business.
@@ -72,7 +83,7 @@ fn restart_owed(guest: &Guest, configured: &Value) -> Option<String> {
     (!due.is_empty()).then(|| format!("restart for what waits for it ({}): apply makes it", due.join(", ")))
 }
 
-fn known(value: &Value) -> Value {
+pub(super) fn known(value: &Value) -> Value {
     if value.is_unknown() { Value::Null } else { value.clone() }
 }
 
@@ -156,7 +167,8 @@ fn disks(guest: &Guest, facts: &Cluster, prior: &Value, all: bool) -> Value {
         slot.parse::<Slot>().is_ok_and(Slot::is_disk) && !disk.is_cdrom() && !disk.is_cloudinit()
     };
     let map = wanted(&found, prior, all).filter(ours);
-    Value::map(map.map(|(slot, spec)| (slot.clone(), disk(spec, facts, prior.attr(slot)))))
+    let map = map.map(|(slot, spec)| (slot.clone(), disk(spec, facts, prior.attr(slot))));
+    Value::map(map.chain(missing::disks(guest, prior)))
 }
 
 fn disk(spec: &DiskSpec, facts: &Cluster, prior: &Value) -> Value {
@@ -193,8 +205,8 @@ fn nics(guest: &Guest, facts: &Cluster, prior: &Value, all: bool) -> Value {
         return Value::Null;
     }
     let found = guest.config.nics().unwrap_or_default();
-    let map = wanted(&found, prior, all);
-    Value::map(map.map(|(slot, spec)| (slot.clone(), nic(spec, facts, prior.attr(slot)))))
+    let map = wanted(&found, prior, all).map(|(slot, spec)| (slot.clone(), nic(spec, facts, prior.attr(slot))));
+    Value::map(map.chain(missing::nics(guest, prior)))
 }
 
 fn nic(spec: &NicSpec, facts: &Cluster, prior: &Value) -> Value {

@@ -1,6 +1,6 @@
 //! Owns the calls about one QEMU guest.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -193,19 +193,36 @@ impl Client {
         self.post_task(&api_path(["nodes", node, "qemu"]), params).await
     }
 
+    /// Makes a change again while another operation holds the guest's file: such a refusal says that nothing was done.
+    async fn once_free<T, F>(&self, mut change: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let begun = Instant::now();
+        loop {
+            match change().await {
+                Err(error) if error.is_held() && begun.elapsed() < self.settings().held_patience => {
+                    tokio::time::sleep(self.settings().task_poll_max).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Changes a configuration and waits for it (PVE's own hop ends after 30 s; with disks use
     /// [`Client::set_config_async`]). On a running guest some changes stay pending. Rights: VM.Config.* of the keys.
     ///
     /// # Errors
     /// [`crate::Error::is_digest_mismatch`]; [`crate::Error::is_locked`]; 400 for a change that can't be plugged.
     pub async fn set_config(&self, node: &str, vmid: u32, params: Params, digest: Option<&str>) -> Result<()> {
-        self.put(&guest_path(node, vmid, &["config"]), params.opt("digest", digest)).await.map(|_| ())
+        let (path, params) = (guest_path(node, vmid, &["config"]), params.opt("digest", digest));
+        self.once_free(|| self.put(&path, params.clone())).await.map(|_| ())
     }
 
     /// Starts to change a configuration; None if it was done at once. Rights and errors as [`Client::set_config`].
     ///
     /// # Errors
-    /// As [`Client::set_config`], some of them in the task.
+    /// As [`Client::set_config`], some of them in the task: [`crate::Error::is_held`] too.
     pub async fn set_config_async(
         &self,
         node: &str,
@@ -213,8 +230,8 @@ impl Client {
         params: Params,
         digest: Option<&str>,
     ) -> Result<Option<Upid>> {
-        let path = guest_path(node, vmid, &["config"]);
-        let data = self.post(&path, params.opt("digest", digest)).await?;
+        let (path, params) = (guest_path(node, vmid, &["config"]), params.opt("digest", digest));
+        let data = self.once_free(|| self.post(&path, params.clone())).await?;
         self.as_opt_upid("POST", &path, &data)
     }
 

@@ -164,9 +164,6 @@ impl Preflight<'_> {
                 "remove it, or use backup-restore",
             );
         }
-        for (key, _) in config.raw().iter().filter(|(key, _)| key.starts_with("virtiofs")) {
-            cant(format!("{key} is a folder of its node"), "remove it");
-        }
         let excluded =
             config.disks().unwrap_or_default().into_iter().filter(|(_, disk)| !disk.is_cdrom() && !disk.backup());
         for (slot, _) in excluded.chain(config.unused().unwrap_or_default()) {
@@ -184,9 +181,6 @@ impl Preflight<'_> {
             .is_none_or(|one| ON_FILES.contains(&one.kind.as_str()));
         for (slot, disk) in carried(config) {
             let volume = disk.volume();
-            if volume.starts_with('/') {
-                cant(format!("{slot} is {volume}, a path of its node"), "put it on a storage");
-            }
             if volume.contains("/base-") || volume.contains(":base-") {
                 cant(format!("{slot} ({volume}) is a linked clone"), "make it a full clone, or use backup-restore");
             }

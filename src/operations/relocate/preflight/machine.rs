@@ -1,5 +1,5 @@
 //! Owns what is asked of the machine itself: what a backup would silently drop, or a target could not run.
-use proxmox::{DiskSpec, VmConfig};
+use proxmox::{DiskSpec, PendingValue, VmConfig};
 
 use super::{Findings, Preflight, finding};
 
@@ -22,14 +22,23 @@ impl Preflight<'_> {
     /// What goes along with a backup, and what doesn't.
     pub(super) async fn carried_along(&self, config: &VmConfig, findings: &mut Findings) {
         let place = &self.guest.place;
-        for (key, value) in config.passthrough() {
-            findings.push(finding(
-                "passthrough",
-                format!("{place} has {key} = {value}, which exists on its node alone"),
-                "remove it",
-            ));
+        for tie in config.host_ties() {
+            findings.push(finding("passthrough", format!("{place}: {}", tie.what), tie.next));
         }
         self.snippets(config, findings).await;
+        let detached = |volume: &str| {
+            let known = self.spec.disks.iter().find(|(_, disk)| disk.volume.as_deref() == Some(volume));
+            known.map(|(slot, _)| slot).filter(|slot| config.get(&slot.to_string()).is_none())
+        };
+        let unused = config.unused().unwrap_or_default();
+        for (disk, slot) in unused.values().filter_map(|disk| Some((disk, detached(disk.volume())?))) {
+            let text = format!("{place}: disk {slot} is detached ({}), and the configuration has it", disk.volume());
+            findings.push(finding(
+                "unused_disks",
+                text,
+                "apply with its cluster as it is first, which attaches it again",
+            ));
+        }
         if !self.is_by_archive() {
             // Proxmox VE would send these too (`sent_whole`).
             return;
@@ -45,7 +54,7 @@ impl Preflight<'_> {
                 ));
             }
         }
-        for (slot, disk) in config.unused().unwrap_or_default() {
+        for (slot, disk) in unused.iter().filter(|(_, disk)| detached(disk.volume()).is_none()) {
             if !self.accepts("unused-disks") {
                 let text = format!("{place}: {slot} ({}) is not attached and would stay behind", disk.volume());
                 findings.push(finding("unused_disks", text, "remove it, or accept_loss = [\"unused-disks\"]"));
@@ -70,21 +79,29 @@ impl Preflight<'_> {
             }
         }
         match client.vm_pending(&place.node, place.vmid).await {
-            Ok(pending) => {
-                let keys: Vec<String> =
-                    pending.iter().filter(|one| one.is_pending()).map(|one| one.key.clone()).collect();
-                if !keys.is_empty() && !self.accepts("pending-changes") {
-                    let text = format!("{place} has changes that wait for a restart: {}", keys.join(", "));
-                    findings.push(finding(
-                        "pending_changes",
-                        text,
-                        "restart it, or accept_loss = [\"pending-changes\"]",
-                    ));
-                }
-            }
+            Ok(values) => self.waiting(values.into_iter().filter(PendingValue::is_pending).collect(), findings),
             Err(error) => {
                 findings.push(finding("pending_changes", error.to_string(), "let the token read the configuration"))
             }
+        }
+    }
+
+    /// Changes that the machine takes when it is shut down for the move, or not at all.
+    fn waiting(&self, changes: Vec<PendingValue>, findings: &mut Findings) {
+        let (id, place) = ("pending_changes", &self.guest.place);
+        if !changes.is_empty() && !self.accepts("pending-changes") {
+            let keys: Vec<&str> = changes.iter().map(|one| one.key.as_str()).collect();
+            let text = format!("{place} has changes that wait for its next start: {}", keys.join(", "));
+            // Of a machine that is off any change takes all that waits.
+            let takes = if self.guest.running { "restart it" } else { "change any setting of it in Proxmox VE" };
+            findings.push(finding(id, text, format!("{takes}, or accept_loss = [\"pending-changes\"]")));
+        }
+        let drive = |one: &&PendingValue| {
+            one.delete && one.value.as_deref().and_then(|line| line.parse::<DiskSpec>().ok()).is_some_and(is_data)
+        };
+        for one in changes.iter().filter(drive).filter(|_| !self.accepts("unused-disks")) {
+            let text = format!("{place}: {} is detached when it is shut down, and would stay behind", one.key);
+            findings.push(finding(id, text, "attach it again, or accept_loss = [\"unused-disks\"]"));
         }
     }
 
@@ -104,4 +121,9 @@ impl Preflight<'_> {
 /// Whether a CD drive has something in it that only its own cluster is known to have.
 pub(in crate::relocate) fn holds_a_medium(disk: &DiskSpec) -> bool {
     disk.is_cdrom() && !disk.is_cloudinit() && disk.volume() != "none"
+}
+
+/// Whether a drive has a volume with data, and is no CD.
+fn is_data(disk: DiskSpec) -> bool {
+    disk.storage().is_some() && !disk.is_cdrom() && !disk.is_cloudinit()
 }

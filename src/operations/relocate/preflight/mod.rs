@@ -135,6 +135,7 @@ impl Preflight<'_> {
         self.beside(&config, &mut findings, &mut warnings).await;
         self.network(&config, &mut findings, &mut warnings).await;
         self.processor(&config, &mut findings, &mut warnings).await;
+        self.bound(&config, &mut findings).await;
         self.machine_type(&config, &mut findings).await;
         let predicted = self.downtime(&config, spread.as_ref(), &path, &mut findings);
         self.window(&path, predicted, &mut findings);
@@ -150,6 +151,7 @@ impl Preflight<'_> {
         self.addresses(config, findings, warnings);
         self.macs(config, findings, warnings).await;
         self.processor(config, findings, warnings).await;
+        self.bound(config, findings).await;
         self.machine_type(config, findings).await;
     }
 

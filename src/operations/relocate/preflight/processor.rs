@@ -21,6 +21,27 @@ fn flags_of(model: &str) -> Vec<&'static str> {
     parts.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, flags)| flags.iter().copied()).collect()
 }
 
+/// Keys that need something of the processor, with the flag of it: encrypted memory, and pages of 1 GiB.
+fn features(config: &VmConfig) -> Vec<(&'static str, &'static str)> {
+    let kind = |key: &str| {
+        let first = config.get(key)?.split(',').next()?;
+        Some(first.strip_prefix("type=").unwrap_or(first))
+    };
+    let sev = kind("amd-sev").map(|kind| match kind {
+        "es" => ("amd-sev", "sev_es"),
+        "snp" => ("amd-sev", "sev_snp"),
+        _ => ("amd-sev", "sev"),
+    });
+    let tdx = kind("intel-tdx").map(|_| ("intel-tdx", "tdx_host_platform"));
+    let pages = (config.get("hugepages") == Some("1024")).then_some(("hugepages", "pdpe1gb"));
+    [sev, tdx, pages].into_iter().flatten().collect()
+}
+
+/// The highest number in a list of processors: 11 of `0,5,8-11`.
+fn highest(processors: &str) -> Option<u64> {
+    processors.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).max()
+}
+
 /// A version of a machine type: major, minor, and Proxmox VE's own revision of it.
 type MachineVersion = (u32, u32, u32);
 
@@ -68,6 +89,28 @@ impl Preflight<'_> {
             );
             let next = "upgrade the node, or set `machine` to one that both know, and restart the machine first";
             findings.push(finding("machine_type", text, next));
+        }
+    }
+
+    /// What is bound to processors by number, or needs of them what no model has a word for: it fails at the start only.
+    pub(super) async fn bound(&self, config: &VmConfig, findings: &mut Findings) {
+        let (needed, most) = (features(config), config.get("affinity").and_then(highest));
+        if needed.is_empty() && most.is_none() {
+            return;
+        }
+        // Without Sys.Audit on the node it can't be told.
+        let Ok(status) = self.target.client.node_status(&self.to.node).await else { return };
+        let node = format!("{}, node {}", self.target.name, self.to.node);
+        let there: Vec<&str> = status.cpuinfo.flags.split_whitespace().collect();
+        for (key, flag) in needed.into_iter().filter(|(_, flag)| !there.is_empty() && !there.contains(flag)) {
+            let text = format!("{node}: {key} needs {flag}, which its processor lacks");
+            findings.push(finding("cpu_flags", text, format!("remove {key}, or move it to a node that has that")));
+        }
+        let processors = status.cpuinfo.cpus;
+        if most.is_some_and(|most| processors > 0 && most >= processors) {
+            let text =
+                format!("{node}: affinity binds it to processors that the node lacks: it has {processors}, from 0 on");
+            findings.push(finding("passthrough", text, "remove `affinity`, or name other processors"));
         }
     }
 
