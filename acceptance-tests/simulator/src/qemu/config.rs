@@ -257,7 +257,8 @@ fn delete_key(st: &mut State, cluster: &str, node: &str, vmid: u32, key: &str, f
 fn boot_without(vm: &mut Vm, key: &str) {
     let Some(order) = vm.conf.get("boot").and_then(|boot| boot.strip_prefix("order=")) else { return };
     let left: Vec<&str> = order.split(';').filter(|one| *one != key).collect();
-    let boot = format!("order={}", left.join(";"));
+    // Of an order without devices one blank is left.
+    let boot = if left.is_empty() { " ".to_owned() } else { format!("order={}", left.join(";")) };
     if vm.power == Power::Stopped {
         vm.conf.insert("boot".to_owned(), boot);
     } else {
