@@ -243,11 +243,9 @@ fn delete_key(st: &mut State, cluster: &str, node: &str, vmid: u32, key: &str, f
     if boots {
         boot_without(vm, key);
     }
-    if vm.power != Power::Stopped {
-        if !is_live(vm, key, None) {
-            vm.pending.insert(key.to_owned(), Pending::Delete { force });
-            return Ok(());
-        }
+    if vm.power != Power::Stopped && !is_live(vm, key, None) {
+        vm.pending.insert(key.to_owned(), Pending::Delete { force });
+        return Ok(());
     }
     vm.conf.remove(key);
     drop_drive(st, cluster, node, vmid, key, &old, force)
