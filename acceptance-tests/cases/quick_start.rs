@@ -30,7 +30,9 @@ fn the_quick_start_places_moves_and_leaves_nothing() {
     let folder = first.path.parent().expect("a folder").to_owned();
     let rest = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&rest))).expect("a PATH");
-    let run = Command::new(&quickstart).env("PATH", path).output().expect("the quick start runs");
+    // Without cargo: whatever it needs is built by then.
+    let run =
+        Command::new(&quickstart).env("PATH", path).env("CARGO", "/no/cargo").output().expect("the quick start runs");
     let said = text(&run);
     assert!(run.status.success(), "{said}");
     for sentence in [
@@ -47,4 +49,14 @@ fn the_quick_start_places_moves_and_leaves_nothing() {
     let without = Command::new(&quickstart).env("PATH", "").output().expect("the quick start runs");
     assert!(!without.status.success());
     assert!(text(&without).contains("Install one of them"), "{}", text(&without));
+}
+
+#[test]
+fn the_quick_start_builds_nothing_that_only_the_benches_need() {
+    let tree = cargo().args(["tree", "--offline", "--package", "quickstart", "--prefix", "none"]).output();
+    let tree = text(&tree.expect("cargo runs"));
+    for (package, wanted) in [("provider", true), ("simulator", true), ("criterion", false), ("federate", false)] {
+        let there = tree.lines().any(|line| line.split(' ').next() == Some(package));
+        assert_eq!(there, wanted, "{package}:\n{tree}");
+    }
 }

@@ -1,11 +1,12 @@
-//! The quick start: builds the provider, serves three simulated sites, and has the real CLI place, move and remove machines.
+//! The quick start: serves three simulated sites, and has the real CLI place, move and remove machines with the provider, which is
+//! in this very program.
 //!
 //! `cargo run --release --example quickstart`
+mod plugin;
 mod show;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::process::ExitCode;
 
 use harness::{Cli, SimulatedWorld, Workspace, on_path};
 use show::{Follow, fact, heading, say};
@@ -14,11 +15,22 @@ type Outcome<T> = Result<T, String>;
 
 /// Seconds of the clusters per real second: a move of 40 GB takes minutes there, and seconds here.
 const TIME_SCALE: f64 = 120.0;
+/// What is shown, in order.
+const STAGES: [(&str, &str); 5] = [
+    ("plan", "the provider says where seven machines go, and why"),
+    ("apply", "makes them"),
+    ("apply of one changed line", "moves one to another site by backup and restore"),
+    ("compare", "looks whether every byte of it arrived"),
+    ("destroy", "removes everything"),
+];
 const MACHINE: &str = "shop-db";
 const FROM: &str = "worldstream-prod";
 const TO: &str = "databarn-dr";
 
 fn main() -> ExitCode {
+    if plugin::is_wanted() {
+        return plugin::main();
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -29,15 +41,18 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Outcome<()> {
-    say("Federated Proxmox VE, as code: three simulated sites, and the real CLI on them.");
+    say("Federated Proxmox VE, as code: three simulated sites, and the real CLI on them. In this order:");
+    for (name, what) in STAGES {
+        fact(name, what);
+    }
     let cli = on_path().next().ok_or(
         "neither `terraform` nor `tofu` is on the PATH.\n\nInstall one of them and run this again:\n  \
          OpenTofu 1.6 or later   https://opentofu.org/docs/intro/install/\n  \
          Terraform 1.5 or later  https://developer.hashicorp.com/terraform/install",
     )?;
-    let provider = build()?;
-    let world = SimulatedWorld::three_sites_at(TIME_SCALE);
+    let provider = provider()?;
     heading("Three sites, each a Proxmox VE cluster of its own");
+    let world = SimulatedWorld::three_sites_at(TIME_SCALE);
     for cluster in world.clusters() {
         fact(cluster.name(), &cluster.url());
     }
@@ -50,29 +65,13 @@ fn run() -> Outcome<()> {
     finish(&cli, &workspace, &world)
 }
 
-/// Builds the provider beside this example, in the same profile.
-fn build() -> Outcome<PathBuf> {
-    heading("Building the provider");
-    let started = Instant::now();
-    let this = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
-    let profile = this.ancestors().nth(2).ok_or("this example is not in a target folder")?;
-    let target = profile.parent().ok_or("this example is not in a target folder")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args(["build", "--quiet", "--bin", "terraform-provider-moxxie", "--target-dir"]).arg(target);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let built = cargo.status().map_err(|error| format!("cargo can't be run: {error}"))?;
-    if !built.success() {
-        return Err("the provider does not build; see above".into());
-    }
-    fact("terraform-provider-moxxie", &format!("built in {} s", started.elapsed().as_secs()));
-    Ok(profile.join(format!("terraform-provider-moxxie{}", std::env::consts::EXE_SUFFIX)))
+/// The file of the provider. The provider is in this program ([`plugin`]), so that nothing is built twice.
+fn provider() -> Outcome<PathBuf> {
+    std::env::current_exe().map_err(|error| format!("where am I? {error}"))
 }
 
 fn configure(workspace: &Workspace) -> Outcome<()> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in ["main.tf", "multi-site.yaml"] {
         let text = std::fs::read(here.join(name)).map_err(|error| format!("examples/quickstart/{name}: {error}"))?;
         workspace.write(name, text);
