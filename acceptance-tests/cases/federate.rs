@@ -1,6 +1,8 @@
 //! The command `federate` against the simulator: the guide's commands as the guide types them, tables, JSON, exit codes.
 //!
 //! `MOXXIE_BLESS=1` writes the tables in `federate/` anew.
+mod rehearse;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -34,11 +36,15 @@ impl Desk {
         std::fs::write(self.dir.path().join(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
-    fn run(&self, words: &[&str]) -> Said {
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_federate"));
         command.args(words).current_dir(self.dir.path()).env_remove("MOXXIE_CONFIG_FILE");
         command.env("MOXXIE_CONNECTIONS", "connections.json").envs(self.env.iter().map(|(k, v)| (k, v)));
-        let out = command.output().expect("the command runs");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Said {
+        let out = self.command(words).output().expect("the command runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said { code: out.status.code().unwrap_or(-1), stdout: text(&out.stdout), stderr: text(&out.stderr) }
     }

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use federation::model::Capability;
+use federation::model::{Capability, Method};
 use federation::{Bytes, ClusterName, PoolName, Span, Tag, VmName};
 
 const EXIT_CODES: &str = "\
@@ -19,7 +19,8 @@ Exit codes:
     version,
     about = "Several independent Proxmox VE clusters as one federation",
     long_about = "Looks at a federation of independent Proxmox VE clusters: whether its file is right, how it is, and where a \
-                  machine would go. Only `migrate` without --dry-run changes anything.",
+                  machine would go. Only `migrate` without --dry-run changes anything, and `rehearse`, which removes \
+                  what it makes.",
     after_help = EXIT_CODES
 )]
 pub struct Arguments {
@@ -64,6 +65,9 @@ pub enum Verb {
     /// Move a machine to another cluster, or show what that would be
     #[command(after_help = EXIT_CODES)]
     Migrate(Box<Migrate>),
+    /// Prove on your own clusters what moves rely on, with a machine that is made for it and removed
+    #[command(after_help = EXIT_CODES)]
+    Rehearse(Rehearse),
 }
 
 /// `federate validate`.
@@ -152,6 +156,15 @@ pub struct Migrate {
     /// Refuse where more downtime is predicted
     #[arg(long, value_name = "SPAN")]
     pub max_downtime: Option<Span>,
+    /// Method in place of the path's
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<Method>,
+    /// How long the guest may take to shut down (10m)
+    #[arg(long, value_name = "SPAN")]
+    pub shutdown_timeout: Option<Span>,
+    /// Stop a guest hard that doesn't shut down in that time, instead of taking the move back
+    #[arg(long)]
+    pub force_stop: bool,
     /// What the move may leave behind; repeat for more
     #[arg(long, value_name = "WHAT", value_parser = federation::migration::ACCEPTED_LOSSES)]
     pub accept_loss: Vec<String>,
@@ -167,6 +180,29 @@ pub struct Migrate {
     /// Not there: a move is carried out by the process that began it
     #[arg(long = "async", hide = true)]
     pub asynchronous: bool,
+}
+
+/// `federate rehearse`.
+#[derive(Debug, Clone, Args)]
+pub struct Rehearse {
+    /// The cluster that the machine is made on
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: String,
+    /// The cluster it moves to, and back from
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: String,
+    /// The pool it is made in; its limits, rules and rights count
+    #[arg(short, long, value_name = "POOL")]
+    pub pool: PoolName,
+    /// Storage of a disk, by its federation name; repeat for more. Two disks on the clusters' primary storage where not given
+    #[arg(long, value_name = "NAME")]
+    pub storage: Vec<String>,
+    /// Network, by its federation name; the first one that both clusters have where not given
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
+    /// Append one JSON line per step of its moves to this file
+    #[arg(long, value_name = "FILE")]
+    pub audit_file: Option<PathBuf>,
 }
 
 /// The words of a command line. The guide's form, the whole command in one quoted argument that begins with `federate`, is
@@ -238,6 +274,7 @@ mod tests {
             "federate migrate vm-100 --from source --to target --dry-run",
             "federate allocate -p pool --explain",
             "federate -c multi-site.yaml status",
+            "federate rehearse --from source --to target -p pool",
         ] {
             parse(&["federate", line]).unwrap_or_else(|error| panic!("{line}: {error}"));
             let words: Vec<String> = split(line);

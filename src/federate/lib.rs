@@ -1,15 +1,16 @@
-//! The guide's command `federate`: `validate`, `status`, `allocate` and `migrate` on a federation file, `lint` on configurations
-//! that use the provider, for people and for CI.
+//! The guide's command `federate`: `validate`, `status`, `allocate`, `migrate` and `rehearse` on a federation file, `lint` on
+//! configurations that use the provider, for people and for CI.
 //!
-//! It shows what the same rules and operations answer that the provider uses. `migrate` without `--dry-run` is the only verb
-//! that changes anything, by the same engine. It must not know Terraform (`lint` hands files to the crate
-//! that does), and decides nothing itself.
+//! It shows what the same rules and operations answer that the provider uses. `migrate` without `--dry-run` and `rehearse` are the only
+//! verbs that change anything, by the same engine. It must not know Terraform (`lint` hands files to the crate that does), and decides
+//! nothing itself.
 
 mod allocate;
 mod arguments;
 mod connections;
 mod lint_verb;
 mod migrate;
+mod rehearse;
 mod report;
 mod source;
 mod status;
@@ -28,6 +29,7 @@ pub async fn run(arguments: Arguments) -> Output {
         Verb::Allocate(asked) => allocate::run(&common, &asked, json).await,
         Verb::Lint(asked) => lint_verb::run(&common, &asked, json),
         Verb::Migrate(asked) => migrate::run(&common, &asked, json).await,
+        Verb::Rehearse(asked) => rehearse::run(&common, &asked, json).await,
     };
     done.unwrap_or_else(|wrong| wrong.output(json))
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use federation::ClusterName;
 use federation::migration::StepInfo;
+use federation::model::Method;
 use operations::{Audit, Failure, Finding, Guest, MigrationPlan, Place, Source as Fate, VmSpec};
 use serde_json::{Value, json};
 
@@ -20,9 +21,12 @@ pub(crate) async fn run(common: &Common, asked: &Migrate, json: bool) -> Result<
         ));
     }
     let source = source::open(common)?;
-    let (from, to) = (cluster(&source, &asked.from)?, cluster(&source, &asked.to)?);
+    let (from, to) = (source::cluster(&source, &asked.from)?, source::cluster(&source, &asked.to)?);
     if from == to {
         return Err(Wrong::misuse(format!("--from and --to are the same cluster: {from}")));
+    }
+    if let Some(method) = asked.method {
+        by(&source, &from, &to, method).await;
     }
     let guest = guest(&source, &asked.vm, &from).await?;
     let mut spec = VmSpec::of(&guest, &source.fleet.facts(from.as_str())).map_err(wrong)?;
@@ -40,6 +44,14 @@ pub(crate) async fn run(common: &Common, asked: &Migrate, json: bool) -> Result<
         });
     }
     carry_out(source, asked, &spec, &guest, &to, Some(plan), json).await
+}
+
+/// Has the path be one of this method, in this process alone.
+async fn by(source: &Source, from: &ClusterName, to: &ClusterName, method: Method) {
+    source.fleet.warm().await;
+    let mut facts = source.fleet.facts(from.as_str());
+    facts.migration_paths.entry(to.clone()).or_default().method = method;
+    source.fleet.plan_cluster(from, Some(facts)).await;
 }
 
 async fn carry_out(
@@ -97,24 +109,13 @@ fn wish(spec: &mut VmSpec, asked: &Migrate) {
     migration.keep_source = asked.keep_source.unwrap_or(migration.keep_source);
     migration.keep_archive = asked.keep_archive.unwrap_or(migration.keep_archive);
     migration.max_downtime = asked.max_downtime;
+    migration.shutdown_timeout = asked.shutdown_timeout.unwrap_or(migration.shutdown_timeout);
+    migration.force_stop = asked.force_stop;
     migration.accept_loss = asked.accept_loss.iter().cloned().collect();
     // Nobody asks for the addresses it has: where a network takes new ones alone it gets one.
     spec.nics.values_mut().for_each(|nic| nic.mac = None);
     spec.vmid = asked.vmid;
     spec.node = asked.node.clone();
-}
-
-fn cluster(source: &Source, name: &str) -> Result<ClusterName, Wrong> {
-    let known = || {
-        let names: Vec<&str> = source.fleet.declared().clusters.keys().map(ClusterName::as_str).collect();
-        names.join(", ")
-    };
-    let found = ClusterName::new(name).ok().filter(|name| source.fleet.declared().clusters.contains_key(name));
-    let name = found.ok_or_else(|| Wrong::misuse(format!("there is no cluster {name:?}; there are: {}", known())))?;
-    match source.unusable.get(&name) {
-        Some(why) => Err(Wrong::problem(format!("cluster {name} can't be asked: {why}"))),
-        None => Ok(name),
-    }
 }
 
 /// The machine: its name on that cluster, else `vm-100`, `100` or `CLUSTER/100` as its VMID.
@@ -127,13 +128,20 @@ async fn guest(source: &Source, vm: &str, from: &ClusterName) -> Result<Guest, W
         .filter(|guest| guest.kind == "qemu" && !guest.template && guest.name.as_deref() == Some(vm))
         .filter_map(|guest| guest.vmid)
         .collect();
+    // In the middle of its move the source is fenced, and bears the name of a template.
+    let moving = || {
+        let mut open = overview.operations().into_values().filter(|journal| journal.name == vm);
+        open.find_map(|journal| journal.from.filter(|place| place.cluster == *from).map(|place| place.vmid))
+    };
     let number = || {
         let digits = vm.strip_prefix("vm-").or_else(|| vm.strip_prefix(&format!("{from}/"))).unwrap_or(vm);
         digits.parse::<u32>().ok()
     };
     let vmid = match named.as_slice() {
         [vmid] => *vmid,
-        [] => number().ok_or_else(|| Wrong::problem(format!("cluster {from} has no virtual machine {vm:?}")))?,
+        [] => moving()
+            .or_else(number)
+            .ok_or_else(|| Wrong::problem(format!("cluster {from} has no virtual machine {vm:?}")))?,
         several => {
             let all: Vec<String> = several.iter().map(|vmid| format!("{from}/{vmid}")).collect();
             return Err(Wrong::problem(format!(

@@ -87,6 +87,23 @@ pub(crate) fn connect(common: &Common, path: String, loaded: Loaded) -> Result<S
     Ok(Source { path, loaded, fleet, unusable, warnings })
 }
 
+/// A cluster of the federation that can be asked, by its name.
+///
+/// # Errors
+/// A name that stands for none, or one without a usable connection.
+pub(crate) fn cluster(source: &Source, name: &str) -> Result<ClusterName, Wrong> {
+    let known = || {
+        let names: Vec<&str> = source.fleet.declared().clusters.keys().map(ClusterName::as_str).collect();
+        names.join(", ")
+    };
+    let found = ClusterName::new(name).ok().filter(|name| source.fleet.declared().clusters.contains_key(name));
+    let name = found.ok_or_else(|| Wrong::misuse(format!("there is no cluster {name:?}; there are: {}", known())))?;
+    match source.unusable.get(&name) {
+        Some(why) => Err(Wrong::problem(format!("cluster {name} can't be asked: {why}"))),
+        None => Ok(name),
+    }
+}
+
 fn over(file: &Path) -> Result<BTreeMap<String, operations::connections::Written>, Wrong> {
     let shown = file.display();
     let bytes = Here.file(file).map_err(|error| Wrong::misuse(format!("{shown}: {error}")))?;

@@ -34,6 +34,7 @@ mod operation;
 mod parameters;
 mod process;
 mod recover;
+pub mod rehearsal;
 mod relocate;
 mod resolve;
 pub mod restart;
@@ -59,6 +60,7 @@ pub use journal::{Holder, Journal, Kind, Place, Undo};
 pub use notes::{Copy, Kept, Mark, MarkFound, Origin, Retired};
 pub use process::Process;
 pub use recover::{Backup, Backups, Recovery};
+pub use rehearsal::Cleared;
 pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
 pub use site::{Overview, Site};
 pub use spec::{
