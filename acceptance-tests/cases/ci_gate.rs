@@ -113,6 +113,24 @@ fn a_pull_request_is_gated_by_what_it_moves_and_destroys() {
     }
 }
 
+#[test]
+fn a_dark_site_alone_is_no_difference_and_the_gate_says_so_first() {
+    let cli = &clis()[0];
+    let world = SimulatedWorld::three_sites();
+    let workspace = runner(&world, cli);
+    expect(&gate(&workspace, ""), 2, &["### Creates"]);
+    apply_elsewhere(&workspace);
+    world.wait(world.cluster("worldstream-prod").set_dark(true));
+    let said = gate(&workspace, "");
+    expect(
+        &said,
+        0,
+        &["**Not everything could be seen.**", "worldstream-prod does not answer", "as far as could be seen."],
+    );
+    assert!(!said.1.contains("what is configured is what is there"), "{}", said.1);
+    world.wait(world.cluster("worldstream-prod").set_dark(false));
+}
+
 /// The workflow calls the script that is tried above, and lets nothing through that it stopped.
 #[test]
 fn the_workflow_runs_the_script_that_is_tried() {

@@ -327,3 +327,52 @@ fn json_is_for_programs() {
     let wrong = desk.line("federate allocate -p nope --json").code(2).json();
     assert!(wrong["error"].as_str().is_some_and(|text| text.contains("nope")));
 }
+
+#[test]
+fn a_refused_move_begins_with_what_is_in_the_way() {
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, YAML);
+    machine(&world);
+    let line = "federate migrate guide-vm --from worldstream-prod --to hetzner-edge --dry-run";
+    let refused = desk.line(line).code(1).says("--verbose lists all");
+    let at = |words: &str| refused.stdout.find(words).unwrap_or_else(|| panic!("no {words:?}: {}", refused.stdout));
+    assert!(at("in the way:") < at("predicted time"), "{}", refused.stdout);
+    assert!(!refused.stdout.contains("does the archive fit on the transfer storage"), "{}", refused.stdout);
+    desk.line(&format!("{line} --verbose")).code(1).says("does the archive fit on the transfer storage");
+}
+
+#[test]
+fn a_machine_that_is_not_there_is_not_told_of_imports() {
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, YAML);
+    let said = desk.line("federate migrate vm-999 --from worldstream-prod --to databarn-dr").code(1);
+    assert!(!said.stderr.contains("import") && said.stderr.contains("has no virtual machine 999"), "{}", said.stderr);
+}
+
+#[test]
+fn a_thousand_machines_that_do_not_fit_are_announced_and_told_of_once() {
+    let world = SimulatedWorld::three_sites();
+    let desk = Desk::new(&world, YAML);
+    let said = desk.line("federate allocate -p production-pool --name big-1 --count 1000 --memory 900GB").code(1);
+    assert!(said.stderr.contains("placing 1000 machines in production-pool"), "{}", said.stderr);
+    assert!(said.stdout.contains("big-1 to big-1000, 1000 machines, go nowhere"), "{}", said.stdout);
+    assert_eq!(said.stdout.matches("Smallest change that would help").count(), 1);
+}
+
+#[test]
+fn a_move_heeds_what_is_enrolled_on_the_clusters() {
+    let world = SimulatedWorld::three_sites();
+    let cli = &harness::clis()[0];
+    let platform = world.workspace(cli, Path::new(env!("CARGO_BIN_EXE_terraform-provider-moxxie")), "platform");
+    platform.write("main.tf", include_str!("teams/platform.tf"));
+    platform.apply().expect(0);
+    world.advance(std::time::Duration::from_secs(15));
+    // The file knows nothing of storage classes and networks.
+    let bare: String =
+        YAML.lines().filter(|line| !line.contains("storage_classes:")).map(|line| format!("{line}\n")).collect();
+    let desk = Desk::new(&world, &bare);
+    let value = desk.line("federate migrate dns --from worldstream-prod --to databarn-dr --dry-run --json").json();
+    let disk = value["mappings"].as_array().into_iter().flatten().find(|one| one["slot"] == "scsi0").cloned();
+    let disk = disk.unwrap_or_else(|| panic!("{value}"));
+    assert_eq!((&disk["name"], &disk["to"]), (&"fast".into(), &"zfs-pool".into()), "{value}");
+}

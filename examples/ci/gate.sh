@@ -5,7 +5,7 @@
 #
 # Leaves in FOLDER: plan.tfplan (what `apply plan.tfplan` carries out), plan.json (the same for programs), summary.md (for people).
 # Exit codes:
-#   0  nothing to do
+#   0  nothing to do, as far as could be seen: a site that doesn't answer alone is 0, and the summary begins with it
 #   2  changes, all of them allowed
 #   3  changes that are not allowed: see GATE_ALLOW
 #   1  the plan failed, or the configuration has a slip that a plan doesn't show
@@ -71,17 +71,29 @@ warnings() {
           | "- **\(.summary)**\n" + (.detail | split("\n") | map("  " + .) | join("\n"))' plan.jsonl | awk '!seen[$0]++'
 }
 
+# What could not be looked at. A site that is dark makes no difference, so the exit code alone would call that "nothing to do".
+unseen() {
+  jq -rR 'fromjson? | select(.diagnostic.severity == "warning") | .diagnostic.summary
+          | select(test("does not answer|(are|is) not refreshed"))' plan.jsonl | awk '!seen[$0]++'
+}
+
 section() { # section TITLE TEXT
   [ -z "$2" ] || printf '### %s\n\n%s\n\n' "$1" "$2"
 }
 list() { sed 's/^/- /'; }
 
 moves=$(changes move)
+blind=$(unseen)
 destroys=$(changes destroy)
 {
   echo "## What the plan does to machines"
   echo
-  [ "$code" -ne 0 ] || echo "Nothing: what is configured is what is there."
+  if [ -n "$blind" ]; then
+    printf '**Not everything could be seen.** What differs there is not in this plan:\n\n%s\n\n' "$(list <<<"$blind")"
+  fi
+  if [ "$code" -eq 0 ]; then
+    [ -n "$blind" ] && echo "Nothing, as far as could be seen." || echo "Nothing: what is configured is what is there."
+  fi
   section "Moves (down meanwhile)" "$(changes move | list)"
   section "Destroys" "$(changes destroy | list)"
   section "Creates" "$(changes create | list)"

@@ -15,6 +15,9 @@ use crate::table::Table;
 
 type Answer = Result<Decision, Refusal>;
 
+/// From more machines than this on it is said on standard error that something is under way.
+const MANY: usize = 100;
+
 /// Asks the rules where machines would go.
 pub(crate) async fn run(common: &Common, asked: &Allocate, json: bool) -> Result<Output, Wrong> {
     let source = source::open(common)?;
@@ -27,6 +30,9 @@ pub(crate) async fn run(common: &Common, asked: &Allocate, json: bool) -> Result
         inventory.clusters.insert(name, facts);
     }
     let requests = requests(asked)?;
+    if requests.len() > MANY {
+        source::say(&format!("placing {} machines in {}; this may take some seconds", requests.len(), asked.pool));
+    }
     let answers = choose_all(federation, &inventory, &requests, &Ledger::new());
     let exit = Exit::fine_if(answers.iter().all(Result::is_ok));
     if json {
@@ -114,11 +120,12 @@ fn one(name: &VmName, answer: &Answer, explain: bool) -> String {
 }
 
 fn refused(name: &VmName, refusal: &Refusal) -> String {
+    format!("{name} goes nowhere: no cluster can take it\n\n{}", reasons(refusal))
+}
+
+fn reasons(refusal: &Refusal) -> String {
     let table = explained(&refusal.explanation);
-    format!(
-        "{name} goes nowhere: no cluster can take it\n\n{table}\nSmallest change that would help: {}\n",
-        refusal.smallest_relaxation
-    )
+    format!("{table}\nSmallest change that would help: {}\n", refusal.smallest_relaxation)
 }
 
 fn several(requests: &[Request], answers: &[Answer], explain: bool) -> String {
@@ -134,12 +141,28 @@ fn several(requests: &[Request], answers: &[Answer], explain: bool) -> String {
     }
     let counts: Vec<String> = counts.iter().map(|(cluster, count)| format!("{count} on {cluster}")).collect();
     let mut text = format!("{}\n{}\n", table.text(""), counts.join(", ").replace("on nowhere", "nowhere"));
+    // A thousand machines that don't fit for the same reasons are told of once.
+    let mut alike: Vec<(String, Vec<&VmName>)> = Vec::new();
     for (request, answer) in requests.iter().zip(answers) {
         match answer {
-            Err(refusal) => text += &format!("\n{}", refused(&request.name, refusal)),
+            Err(refusal) => {
+                let why = reasons(refusal);
+                match alike.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, names)) => names.push(&request.name),
+                    None => alike.push((why, vec![&request.name])),
+                }
+            }
             Ok(_) if explain => text += &format!("\n{}", one(&request.name, answer, true)),
             Ok(_) => {}
         }
+    }
+    for (why, names) in alike {
+        let who = match names.as_slice() {
+            [only] => format!("{only} goes nowhere"),
+            [first, .., last] => format!("{first} to {last}, {} machines, go nowhere", names.len()),
+            [] => continue,
+        };
+        text += &format!("\n{who}: no cluster can take {}\n\n{why}", if names.len() == 1 { "it" } else { "them" });
     }
     text
 }

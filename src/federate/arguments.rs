@@ -174,6 +174,9 @@ pub struct Migrate {
     /// Node of the target; the roomiest where not given
     #[arg(long, value_name = "NODE")]
     pub node: Option<String>,
+    /// Also list the checks that have nothing against a refused move
+    #[arg(long)]
+    pub verbose: bool,
     /// Append one JSON line per step to this file
     #[arg(long, value_name = "FILE")]
     pub audit_file: Option<PathBuf>,

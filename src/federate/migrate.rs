@@ -4,6 +4,7 @@ use std::sync::Arc;
 use federation::ClusterName;
 use federation::migration::StepInfo;
 use federation::model::Method;
+use federation::placement::Request;
 use operations::{Audit, Failure, Finding, Guest, MigrationPlan, Place, Source as Fate, VmSpec};
 use serde_json::{Value, json};
 
@@ -25,6 +26,8 @@ pub(crate) async fn run(common: &Common, asked: &Migrate, json: bool) -> Result<
     if from == to {
         return Err(Wrong::misuse(format!("--from and --to are the same cluster: {from}")));
     }
+    // What is enrolled on the clusters counts too: storage classes, networks, paths.
+    source.fleet.warm().await;
     if let Some(method) = asked.method {
         by(&source, &from, &to, method).await;
     }
@@ -37,11 +40,7 @@ pub(crate) async fn run(common: &Common, asked: &Migrate, json: bool) -> Result<
     let plan = source.fleet.migration_plan(&spec, &guest, &to).await.map_err(wrong)?;
     if asked.dry_run || !plan.feasible() {
         let exit = Exit::fine_if(plan.feasible());
-        return Ok(if json {
-            Output::json(&value(&plan), exit)
-        } else {
-            Output::new(text(&plan, asked.dry_run), exit)
-        });
+        return Ok(if json { Output::json(&value(&plan), exit) } else { Output::new(text(&plan, asked), exit) });
     }
     carry_out(source, asked, &spec, &guest, &to, Some(plan), json).await
 }
@@ -75,7 +74,9 @@ async fn carry_out(
             stopper.stop();
         }
     });
-    let done = fleet.relocate(spec, &spec.request(guest), &guest.record(), to, None).await;
+    // The cluster is the caller's choice: what refuses it is no plan that is stale.
+    let request = Request { pin: Some(to.clone()), ..spec.request(guest) };
+    let done = fleet.relocate(spec, &request, &guest.record(), to, None).await;
     listening.abort();
     match done {
         Ok(outcome) => {
@@ -88,7 +89,7 @@ async fn carry_out(
                 });
                 return Ok(Output::json(&value, Exit::Fine));
             }
-            let mut text = plan.map(|plan| format!("{}\n", text(&plan, false))).unwrap_or_default();
+            let mut text = plan.map(|plan| format!("{}\n", text(&plan, asked))).unwrap_or_default();
             text += &format!("{} moved from {} to {place}\n", spec.name, guest.place);
             crate::validate::list(&mut text, "Warnings:", &warnings);
             Ok(Output::new(text, Exit::Fine))
@@ -151,16 +152,21 @@ async fn guest(source: &Source, vm: &str, from: &ClusterName) -> Result<Guest, W
             )));
         }
     };
-    fleet.import(&format!("{from}/{vmid}")).await.map_err(wrong)
+    fleet.look_at(&format!("{from}/{vmid}")).await.map_err(wrong)
 }
 
-fn text(plan: &MigrationPlan, dry: bool) -> String {
-    let head = match (plan.feasible(), dry) {
+fn text(plan: &MigrationPlan, asked: &Migrate) -> String {
+    let head = match (plan.feasible(), asked.dry_run) {
         (true, true) => format!("{} can move from {} to {}; nothing was done", plan.name, plan.from, plan.to),
         (true, false) => format!("{} moves from {} to {}", plan.name, plan.from, plan.to),
         (false, _) => format!("{} can't move from {} to {}; nothing was done", plan.name, plan.from, plan.to),
     };
-    let mut text = format!("{head}\n\n");
+    let mut text = format!("{head}\n");
+    let findings: Vec<String> = plan.checks.iter().flat_map(|check| &check.findings).map(Finding::to_string).collect();
+    if !findings.is_empty() {
+        crate::validate::list(&mut text, &format!("{} in the way:", counted(findings.len(), "thing")), &findings);
+    }
+    text.push('\n');
     let mut facts = Table::new(&["", ""]);
     let fact = |name: &str, value: String| vec![name.to_owned(), value];
     let transfer = plan.transfer.as_ref().map(|(ours, theirs)| {
@@ -181,18 +187,13 @@ fn text(plan: &MigrationPlan, dry: bool) -> String {
         table.row(vec![mapping.slot.to_string(), name, mapping.from.clone(), mapping.to.clone()]);
     }
     text += &format!("\n{}", table.text(""));
-    let mut table = Table::new(&["CHECK", "ANSWER", "WHAT IT ASKS"]);
-    for check in &plan.checks {
-        let answer = if check.findings.is_empty() { "ok" } else { "NO" };
-        let guide = check.guide.map(|guide| format!(" [{guide}]")).unwrap_or_default();
-        table.row(vec![check.id.to_owned(), answer.to_owned(), format!("{}{guide}", check.asks)]);
+    if plan.feasible() || asked.verbose {
+        text += &format!("\n{}", checks(plan));
+    } else {
+        let fine = plan.checks.iter().filter(|check| check.findings.is_empty()).count();
+        text += &format!("\n{} found nothing; --verbose lists all\n", counted(fine, "other check"));
     }
-    text += &format!("\n{}", table.text(""));
-    let findings: Vec<&Finding> = plan.checks.iter().flat_map(|check| &check.findings).collect();
-    if !findings.is_empty() {
-        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        crate::validate::list(&mut text, &format!("{} in the way:", counted(lines.len(), "thing")), &lines);
-    } else if dry {
+    if plan.feasible() && asked.dry_run {
         let mut table = Table::new(&["STEP", "WHAT IT DOES"]);
         for StepInfo { step, does, .. } in &plan.steps {
             table.row(vec![step.to_string(), (*does).to_owned()]);
@@ -202,6 +203,17 @@ fn text(plan: &MigrationPlan, dry: bool) -> String {
     let warnings: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
     crate::validate::list(&mut text, "Warnings:", &warnings);
     text
+}
+
+/// Every check with its answer.
+fn checks(plan: &MigrationPlan) -> String {
+    let mut table = Table::new(&["CHECK", "ANSWER", "WHAT IT ASKS"]);
+    for check in &plan.checks {
+        let answer = if check.findings.is_empty() { "ok" } else { "NO" };
+        let guide = check.guide.map(|guide| format!(" [{guide}]")).unwrap_or_default();
+        table.row(vec![check.id.to_owned(), answer.to_owned(), format!("{}{guide}", check.asks)]);
+    }
+    table.text("")
 }
 
 fn place_value(place: &Place) -> Value {

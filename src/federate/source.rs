@@ -1,5 +1,6 @@
 //! Owns opening the federation: the file, the connections over it, and the clusters that can be reached with them.
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use federation::ClusterName;
@@ -27,6 +28,12 @@ pub(crate) struct Source {
     pub(crate) unusable: BTreeMap<ClusterName, String>,
     /// What is to be said about connections.
     pub(crate) warnings: Vec<String>,
+}
+
+/// Says on standard error, at once, what a command that takes its time is doing.
+pub(crate) fn say(what: &str) {
+    // Who closed standard error doesn't want to hear it.
+    let _ = writeln!(std::io::stderr(), "federate: {what}");
 }
 
 /// The file to read, and its bytes.

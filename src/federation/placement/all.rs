@@ -24,9 +24,7 @@ pub fn choose_all(
     for index in &order {
         joint.place(*index);
     }
-    for index in order.iter().rev().filter(|index| joint_failed(&joint.answers, **index)).copied().collect::<Vec<_>>() {
-        joint.make_room(index);
-    }
+    joint.make_room_for_all(&order);
     let Joint { answers, ledger, .. } = joint;
     let answered = |(index, answer): (usize, Option<Result<Decision, Refusal>>)| {
         // Every index was placed above; asking again keeps this total without a panic.
@@ -34,6 +32,10 @@ pub fn choose_all(
     };
     answers.into_iter().enumerate().map(answered).collect()
 }
+
+/// How often in all some VM is asked to give way for another one. Each time costs a decision over the whole set, so without a bound a
+/// thousand VMs that don't fit would take a thousand times a thousand of them.
+const MOST_TRIES: usize = 1_000;
 
 struct Joint<'a> {
     federation: &'a Federation,
@@ -81,19 +83,41 @@ impl Joint<'_> {
         self.answers[index] = Some(answer);
     }
 
-    /// Tries to place a refused VM by moving one other that has somewhere else to go.
-    fn make_room(&mut self, refused: usize) {
+    /// Asks others to give way for everybody that was refused, in the reverse of the order in which they were placed; how often.
+    fn make_room_for_all(&mut self, order: &[usize]) -> usize {
+        let mut tries = MOST_TRIES;
+        let failed = order.iter().rev().filter(|index| joint_failed(&self.answers, **index)).copied();
+        for index in failed.collect::<Vec<_>>() {
+            self.make_room(index, &mut tries);
+        }
+        MOST_TRIES - tries
+    }
+
+    /// Tries to place a refused VM by moving one other that has somewhere else to go. Of VMs that are alike but for their names, on one
+    /// cluster, one is asked. `tries` is what is left of [`MOST_TRIES`].
+    fn make_room(&mut self, refused: usize, tries: &mut usize) {
+        let mut asked: Vec<(Request, ClusterName)> = Vec::new();
         for other in 0..self.requests.len() {
-            let Some(Some(Ok(before))) = self.answers.get(other).cloned() else { continue };
+            let Some(Some(Ok(before))) = self.answers.get(other) else { continue };
+            let before = before.cluster.clone();
             let (request, yields) = (&self.requests[refused], &self.requests[other]);
             // Moving a member of a spread group could break what was balanced before it; those stay.
             if yields.pin.is_some() || !policy_of(self.federation, yields).rules.is_empty() {
                 continue;
             }
+            let alike = (shape(yields, &request.name), before.clone());
+            if asked.contains(&alike) {
+                continue;
+            }
+            asked.push(alike);
+            if *tries == 0 {
+                return;
+            }
+            *tries -= 1;
             let mut ledger = self.ledger.clone();
             ledger.forget(yields.pool.as_ref(), &yields.name);
             let Ok(mut first) = choose(self.federation, self.inventory, request, &ledger) else { continue };
-            if first.cluster != before.cluster {
+            if first.cluster != before {
                 continue;
             }
             ledger.record(first.cluster.clone(), request.clone());
@@ -108,6 +132,44 @@ impl Joint<'_> {
     }
 }
 
+/// A request without what tells it apart from others of its kind; `name` is the same for all that are compared.
+fn shape(request: &Request, name: &VmName) -> Request {
+    Request { name: name.clone(), ordinal: None, ..request.clone() }
+}
+
 fn joint_failed(answers: &[Option<Result<Decision, Refusal>>], index: usize) -> bool {
     matches!(answers.get(index), Some(Some(Err(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{vm, world};
+    use super::*;
+    use crate::model::Policy;
+    use crate::units::Bytes;
+
+    /// How many were refused, and how often somebody was asked to give way.
+    fn asked(requests: &[Request]) -> (usize, usize) {
+        let (federation, inventory) = world(&["ams", "rtm"], Policy::default());
+        let (federation, inventory) = (&federation, &inventory);
+        let mut joint =
+            Joint { federation, inventory, requests, ledger: Ledger::new(), answers: vec![None; requests.len()] };
+        let order = joint.hardest_first();
+        order.iter().for_each(|index| joint.place(*index));
+        let tries = joint.make_room_for_all(&order);
+        (joint.answers.iter().flatten().filter(|answer| answer.is_err()).count(), tries)
+    }
+
+    #[test]
+    fn those_that_do_not_fit_ask_a_bounded_number_to_give_way() {
+        let of = |number: u32, mib: u64| Request { memory: Bytes::from_mib(mib), ..vm(&format!("web-{number}")) };
+        // All alike: one on each cluster is asked for each that is refused.
+        let alike: Vec<Request> = (1..=60).map(|number| of(number, 40 << 10)).collect();
+        let (refused, tries) = asked(&alike);
+        assert!(refused > 40 && tries <= 2 * refused, "{refused} refused, {tries} tries");
+        // No two alike.
+        let unlike: Vec<Request> = (1..=160).map(|number| of(number, (5 << 10) + u64::from(number))).collect();
+        let (refused, tries) = asked(&unlike);
+        assert!(refused > 40 && tries == MOST_TRIES, "{refused} refused, {tries} tries");
+    }
 }

@@ -1,7 +1,7 @@
 //! Owns ReadDataSource of `data.moxxie_migration_plan`.
 use federation::migration::ACCEPTED_LOSSES;
 use federation::{ClusterName, Span};
-use operations::{Failure, Finding, MigrationPlan, Place, VmSpec};
+use operations::{Failure, Finding, Guest, MigrationPlan, Place, VmSpec};
 use protocol::{AttributePath, Diagnostics, Value};
 
 use crate::failures::report;
@@ -25,7 +25,8 @@ fn losses(config: &Value) -> impl Iterator<Item = &str> {
     config.attr("accept_loss").as_list().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Looks at the machine and its target. A machine or cluster that isn't there is an error; what refuses the move is the answer.
+/// Looks at the machine and its target. A machine that isn't found or a cluster that the federation doesn't have is an error; what
+/// refuses the move is the answer.
 pub(crate) async fn read(ready: Option<&Ready>, config: Value, diags: &mut Diagnostics) -> Value {
     let Some(ready) = ready else {
         diags.warning("No move is planned", "The provider block holds values that are not known yet.");
@@ -40,33 +41,56 @@ pub(crate) async fn read(ready: Option<&Ready>, config: Value, diags: &mut Diagn
         diags.error_at(AttributePath::new("target"), "No such cluster", detail);
         return config;
     }
-    match plan(ready, &config, &target).await {
-        Ok(plan) => answer(&config, &plan),
+    let guest = match ready.fleet.look_at(config.attr("machine").as_str().unwrap_or_default()).await {
+        Ok(guest) => guest,
         Err(failure) => {
             report(&failure, diags);
-            config
+            return config;
         }
+    };
+    match plan(ready, &config, &guest, &target).await {
+        Ok(plan) => answer(&config, &plan),
+        Err(failure) => impossible(&config, &guest, &failure),
     }
 }
 
-async fn plan(ready: &Ready, config: &Value, target: &ClusterName) -> Result<MigrationPlan, Failure> {
-    let guest = ready.fleet.import(config.attr("machine").as_str().unwrap_or_default()).await?;
-    let mut spec = VmSpec::of(&guest, &ready.fleet.facts(guest.place.cluster.as_str()))?;
+async fn plan(ready: &Ready, config: &Value, guest: &Guest, target: &ClusterName) -> Result<MigrationPlan, Failure> {
+    let mut spec = VmSpec::of(guest, &ready.fleet.facts(guest.place.cluster.as_str()))?;
     // Nobody asks for the addresses it has: where a network takes new ones alone it gets one.
     spec.nics.values_mut().for_each(|nic| nic.mac = None);
     spec.migration.max_downtime = config.attr("max_downtime").as_str().and_then(|span| span.parse().ok());
     spec.migration.accept_loss = losses(config).map(str::to_owned).collect();
-    ready.fleet.migration_plan(&spec, &guest, target).await
+    ready.fleet.migration_plan(&spec, guest, target).await
+}
+
+fn place(place: &Place) -> Value {
+    Value::object([
+        ("cluster", Value::from(place.cluster.as_str())),
+        ("node", place.node.as_str().into()),
+        ("vmid", place.vmid.into()),
+    ])
+}
+
+/// A move that can't even be looked at is not feasible, and that is an answer like any other; what it would be is not known.
+fn impossible(config: &Value, guest: &Guest, failure: &Failure) -> Value {
+    let check = Value::object([
+        ("id", Value::from("placement")),
+        ("guide", Value::Null),
+        ("asks", "can the target be looked at, and is there a node for the machine".into()),
+        ("ok", false.into()),
+        ("findings", Value::list([failure.detail()])),
+    ]);
+    config
+        .clone()
+        .with_attr("feasible", false)
+        .with_attr("from", place(&guest.place))
+        .with_attr("mappings", Value::map::<String, Value>([]))
+        .with_attr("checks", Value::list([check]))
+        .with_attr("steps", Value::List(Vec::new()))
+        .with_attr("warnings", Value::List(Vec::new()))
 }
 
 fn answer(config: &Value, plan: &MigrationPlan) -> Value {
-    let place = |place: &Place| {
-        Value::object([
-            ("cluster", Value::from(place.cluster.as_str())),
-            ("node", place.node.as_str().into()),
-            ("vmid", place.vmid.into()),
-        ])
-    };
     let finding = |found: &Finding| Value::from(format!("{} ({})", found.text, found.next));
     let check = |check: &operations::Checked| {
         Value::object([

@@ -47,9 +47,9 @@ pub(crate) fn schema() -> Schema {
                 .optional()
                 .describe("What may be lost, as in `migration.accept_loss` of the machine."),
             Attribute::bool("feasible").computed().describe("Whether nothing stands in the way."),
-            Attribute::string("method").computed().describe("How: `backup-restore`."),
+            Attribute::string("method").computed().describe("How, as the path says: `backup-restore`, `offline` or `storage-migration`."),
             Attribute::nested("from", NestingMode::Single, place()).computed().describe("Where it is."),
-            Attribute::nested("to", NestingMode::Single, place()).computed().describe("Where it would be."),
+            Attribute::nested("to", NestingMode::Single, place()).computed().describe("Where it would be; null, as all that depends on it, where it can't even be looked at."),
             Attribute::string("transfer_storage")
                 .computed()
                 .describe("The storage that archives cross on, as the source names it; null where none was found."),
