@@ -24,7 +24,7 @@ impl Site {
     pub(crate) async fn trace(&self, vmid: u32, asked: &str) -> Trace {
         let overview = match self.overview_since(Instant::now()).await {
             Ok(overview) => overview,
-            Err(error) => return Trace::Unclear(format!("cluster {} doesn't answer: {error}", self.name)),
+            Err(error) => return Trace::Unclear(self.unanswered(&error)),
         };
         // A VMID is one guest's in a cluster, so where a container has it no virtual machine does.
         let Some(seen) = overview.guest(vmid).filter(|guest| guest.kind == "qemu") else { return Trace::Nowhere };

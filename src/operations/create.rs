@@ -82,7 +82,8 @@ impl Fleet {
         let vmid = self.pick_vmid(site, spec, &what).await?;
         let to = Place { cluster: cluster.clone(), node, vmid };
         let mut journal = new_journal(Kind::Create, spec, None, to, uuid::Uuid::new_v4().to_string());
-        journal.wants = Some(Box::new(request.clone()));
+        // Older versions read it, and don't know a tier.
+        journal.wants = Some(Box::new(Request { tier: None, ..request.clone() }));
         self.remember(spec, &journal);
         let mut made = None;
         if let Taken::Over(found) = self.take(site, &key, &journal, &what).await? {
@@ -370,7 +371,18 @@ impl Fleet {
 pub(crate) fn dark(what: &str, cluster: &ClusterName, error: Error) -> Failure {
     Failure::new(what)
         .at(format!("cluster {cluster} can't be asked"))
-        .said(error)
+        .said(&error)
         .state("nothing was touched")
-        .next("bring the cluster back, and apply again")
+        .next(format!("{}, and apply again", answering(&error)))
+}
+
+/// What has a cluster answer that gave this error.
+pub(crate) fn answering(error: &Error) -> &'static str {
+    if error.is_auth() {
+        "give its connection a token that it takes: this one is refused (expired, revoked, or mistyped)"
+    } else if error.is_permission_denied() {
+        "give the token that right"
+    } else {
+        "bring the cluster back"
+    }
 }

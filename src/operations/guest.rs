@@ -170,6 +170,12 @@ pub(crate) enum Answer {
 }
 
 impl Site {
+    /// Why nothing is known of what is on the cluster, in words.
+    pub(crate) fn unanswered(&self, error: &Error) -> String {
+        let how = if error.is_auth() { "refuses the connection's token" } else { "doesn't answer" };
+        format!("cluster {} {how}: {error}", self.name)
+    }
+
     /// Whether the token sees every guest of the cluster.
     pub(crate) async fn sees_all(&self) -> bool {
         let permissions = self.client.permissions(Some("/vms")).await;
@@ -198,7 +204,7 @@ impl Site {
     pub(crate) async fn ask(&self, vmid: u32, node: &str, uuid: &str, running: Option<bool>) -> Answer {
         let overview = match self.glance().await {
             Ok(overview) => overview,
-            Err(error) => return Answer::Silent(format!("cluster {} doesn't answer: {error}", self.name)),
+            Err(error) => return Answer::Silent(self.unanswered(&error)),
         };
         let seen = overview.guest(vmid);
         if seen.is_some_and(|guest| guest.kind != "qemu") {

@@ -135,6 +135,8 @@ impl Site {
 pub(crate) fn unseen(error: &proxmox::Error) -> ClusterFacts {
     let health = if error.is_unreachable() {
         Health::Unreachable(error.to_string())
+    } else if error.is_auth() {
+        Health::Unknown(format!("it answers, and refuses the connection's token: {error}"))
     } else {
         Health::Unknown(error.to_string())
     };
@@ -229,4 +231,24 @@ pub(crate) fn backing(definition: &StorageDefinition) -> Option<String> {
     // A pool without monitors is the cluster's own Ceph, which no other cluster has.
     let own_ceph = definition.kind == "rbd" && definition.get("monhost").is_none();
     (!text.is_empty() && !own_ceph).then(|| format!("{} {text}", definition.kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use federation::placement::Reason;
+    use proxmox::{Call, Error, Refusal};
+
+    use super::*;
+
+    #[test]
+    fn a_refused_token_is_not_told_to_come_back_into_reach() {
+        let call =
+            Call { cluster: "ams".into(), method: "GET".into(), path: "/version".into(), endpoint: String::new() };
+        let message = "authentication failure".to_owned();
+        let refused = Error::Refused(Box::new(Refusal { call, status: 401, message, errors: BTreeMap::new() }));
+        let Health::Unknown(why) = unseen(&refused).health else { panic!("it answers") };
+        assert!(why.contains("refuses the connection's token"), "{why}");
+        assert!(!Reason::UnknownHealth { why }.relaxation().contains("into reach"));
+        assert!(crate::create::answering(&refused).contains("token"));
+    }
 }

@@ -243,6 +243,12 @@ impl Journal {
         }
     }
 
+    /// Where it stands: the same, with the operation, the step at hand and who holds it.
+    pub fn stands(&self) -> String {
+        let back = if self.taking_back { ", being taken back" } else { "" };
+        format!("{} (operation {}, step {}{back}, held by {})", self.in_words(), self.op, self.step, self.holder.run)
+    }
+
     fn source(&self) -> &str {
         self.from.as_ref().map_or("the source", |from| from.cluster.as_str())
     }

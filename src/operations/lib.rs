@@ -61,7 +61,7 @@ pub use notes::{Copy, Kept, Mark, MarkFound, Origin, Retired};
 pub use process::Process;
 pub use recover::{Backup, Backups, Recovery};
 pub use rehearsal::Cleared;
-pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Preview};
+pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Outlook, Preview};
 pub use site::{Overview, Site};
 pub use spec::{
     AddressWish, CloneWish, CloudInitWish, Cpu, DiskWish, HealthWish, MigrationWish, NicPlace, NicWish, OnUnhealthy,

@@ -50,6 +50,13 @@ impl Layers {
         layered
     }
 
+    /// What is declared and planned alone: the same whatever the clusters say.
+    pub(crate) fn written(&self, declared: &Federation) -> Layered {
+        let inner = self.inner();
+        let plans = Plans { pools: known(&inner.planned), clusters: known(&inner.clusters) };
+        declared.layered(&Enrolled::default(), &plans)
+    }
+
     /// A machine is decided with this pool: what it sees now is noted, unless this configuration planned the pool already.
     pub(crate) fn asked(&self, name: &PoolName, seen: Option<&Pool>) {
         let mut inner = self.inner();

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use federation::journal::decision_key;
-use federation::model::Layered;
+use federation::model::{Layered, Strategy};
 use federation::placement::{Decision, Ledger, Refusal, Request, resident_ok};
 use federation::{Cluster, ClusterName, Federation, Pool, PoolName};
 use operations::Fleet;
@@ -64,6 +64,11 @@ impl Ready {
     /// What is declared of the federation: the same in every walk, whatever the clusters say.
     pub(crate) fn federation(&self) -> &Federation {
         self.fleet.declared()
+    }
+
+    /// What is declared, and planned in this process so far: no cluster's answer is in it.
+    pub(crate) fn written(&self) -> Layered {
+        self.layers.written(self.federation())
     }
 
     /// The federation's rules in all three layers: what is declared, enrolled (as `inventory` has it, where that is set), and
@@ -149,13 +154,14 @@ impl Ready {
         }
     }
 
-    /// Decides where a machine goes, or finds what was decided.
+    /// Decides where a machine goes, or finds what was decided. `anew`: one that is there may leave for what ranks higher.
     ///
     /// # Errors
     /// A refusal, as a diagnostic's summary and detail. In the apply walk only where no decision was found.
     pub(crate) async fn place(
         &self,
         request: &Request,
+        anew: bool,
         walk: Walk,
         client: ClientCapabilities,
         planned_private: &[u8],
@@ -182,7 +188,7 @@ impl Ready {
                 ),
             );
         }
-        if let Some(cluster) = self.stays(request).await {
+        if let Some(cluster) = self.stays(request).await.filter(|_| !anew) {
             let pool = request.pool.as_ref().map_or("its pool", |pool| pool.as_str());
             let placement = format!("stays on {cluster}, a member of {pool}");
             let pinned = Pinned { key, cluster: cluster.to_string(), placement };
@@ -244,6 +250,13 @@ impl Ready {
         for cluster in candidates(request, rules) {
             self.layers.asked_cluster(&cluster, rules.federation.clusters.get(&cluster));
         }
+    }
+
+    /// Whether its pool ranks clusters by distance.
+    pub(crate) async fn is_geographic(&self, request: &Request) -> bool {
+        let rules = self.rules().await;
+        let pool = request.pool.as_ref().and_then(|pool| rules.federation.pools.get(pool));
+        pool.is_some_and(|pool| pool.policy().strategy == Strategy::Geographic)
     }
 
     /// Decides from `inventory`, else from this process's one snapshot of live facts.

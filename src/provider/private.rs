@@ -41,9 +41,21 @@ pub(crate) struct Private {
     /// the backup that it would be recovered from there: another one is never restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lost: Option<BTreeMap<String, String>>,
+    /// A configured `node` that is not a node of the cluster that the machine is on now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<WrittenFor>,
     /// The decision of this plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<Pinned>,
+}
+
+/// A configured `node`, and the cluster that it was written for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WrittenFor {
+    /// The node's name.
+    pub(crate) node: String,
+    /// The cluster.
+    pub(crate) cluster: String,
 }
 
 impl Private {
@@ -155,6 +167,7 @@ mod tests {
             missing: BTreeSet::from(["scsi1".into()]),
             proposal: Some(Proposal { pool: "p".into(), from: "a".into(), to: "b".into(), placement: "why".into() }),
             lost: Some(BTreeMap::from([("b".into(), "nfs:backup/x".into())])),
+            node: Some(WrittenFor { node: "n1".into(), cluster: "a".into() }),
             pinned: Some(Pinned { key: "k".into(), cluster: "a".into(), placement: "why".into() }),
         };
         assert_eq!(Private::read(&full.write()), full);

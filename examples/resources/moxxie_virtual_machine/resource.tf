@@ -16,6 +16,8 @@ resource "moxxie_virtual_machine" "database" {
   name        = "orders-db"
   pool        = "production-pool"
   cluster     = "worldstream-prod"
+  tier        = "primary"       # a pin to a cluster of another tier is refused
+  needs       = ["supports_ha"] # and so is one to a cluster that doesn't declare it
   description = "Orders. On call: the shop team."
   cpu         = { cores = 4 }
   memory      = "8GB"

@@ -12,6 +12,7 @@ use crate::model::{
     Transport, TransportKind, Weekday, Window,
 };
 use crate::names::{ClusterName, PoolName};
+use crate::placement::unmatched;
 use crate::units::Cidr;
 
 /// Reads a federation file from its text.
@@ -46,6 +47,7 @@ pub fn load(text: &str) -> Result<Loaded, ConfigError> {
     let (not_acted_on, mut warnings) = notes.finish()?;
     warnings.extend(derive::pool_warnings(&federation));
     warnings.extend(consistency::warnings(&federation, &subnets));
+    warnings.extend(federation.pools.iter().flat_map(|(name, pool)| unmatched(&federation, name, pool)));
     let sha256 = sha256_hex(text.as_bytes());
     Ok(Loaded { federation, connections, migration, primary_cluster, not_acted_on, warnings, sha256 })
 }
@@ -91,6 +93,9 @@ fn read_federation(section: &Section<'_>, known: &[&str]) -> Option<ClusterName>
     }
     section.count("sync_interval");
     section.count("health_check_interval");
+    if section.get("failover_priority").is_some() {
+        section.warn("federation.failover_priority: nothing acts on it: a lost site is declared (`lost_clusters`), and placement decides");
+    }
     section.inert(&["primary_cluster", "failover_priority", "sync_interval", "health_check_interval"]);
     section.finish();
     primary

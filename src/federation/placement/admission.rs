@@ -15,7 +15,7 @@ pub(super) fn policy_of(federation: &Federation, request: &Request) -> Policy {
     pool.map(|pool| pool.policy()).unwrap_or_default()
 }
 
-/// Residence: membership, pin, `must` and `must_not`, capability.
+/// Residence: membership, pin, `must` and `must_not`, capability, tier.
 pub(super) fn residence(
     federation: &Federation,
     inventory: &Inventory,
@@ -37,6 +37,10 @@ pub(super) fn residence(
     let declared = |capability| federation.clusters.get(name)?.capabilities.get(capability).copied();
     let missing = request.needs.iter().filter(|capability| declared(capability) != Some(true));
     reasons.extend(missing.map(|capability| Reason::Capability { capability: *capability }));
+    if let Some(tier) = request.tier {
+        let declared = federation.clusters.get(name).and_then(|cluster| cluster.tier);
+        reasons.extend((declared != Some(tier)).then_some(Reason::Tier { tier, declared }));
+    }
     reasons
 }
 
@@ -127,6 +131,24 @@ fn structure(cluster: &Cluster, facts: &ClusterFacts, request: &Request) -> Vec<
         };
         reasons.extend(reason.filter(|reason| !reasons.contains(reason)));
     }
+    reasons.extend(networks(cluster, request));
+    let needs = Needs::of(cluster, facts, request);
+    for (slot, bridge) in needs.bridges {
+        if !facts.nodes.iter().any(|node| bridge_on(facts, cluster, &node.name, &bridge)) {
+            reasons.push(Reason::NoBridge { bridge, slot });
+        }
+    }
+    if let Some(template) = &request.template
+        && !facts.guests.iter().any(|guest| guest.template && guest.name == *template)
+    {
+        reasons.push(Reason::NoTemplate { template: template.clone() });
+    }
+    reasons
+}
+
+/// What the declared facts of a cluster alone say of a VM's networks.
+pub(super) fn networks(cluster: &Cluster, request: &Request) -> Vec<Reason> {
+    let mut reasons = Vec::new();
     for (slot, nic) in &request.nics {
         let Some(resolved) = cluster.resolve_network(nic) else {
             reasons.push(Reason::NoNetwork { slot: slot.to_string() });
@@ -138,17 +160,6 @@ fn structure(cluster: &Cluster, facts: &ClusterFacts, request: &Request) -> Vec<
             let (first, last) = (range.first, range.last);
             reasons.push(Reason::VlanOutOfRange { vlan, slot: slot.to_string(), first, last });
         }
-    }
-    let needs = Needs::of(cluster, facts, request);
-    for (slot, bridge) in needs.bridges {
-        if !facts.nodes.iter().any(|node| bridge_on(facts, cluster, &node.name, &bridge)) {
-            reasons.push(Reason::NoBridge { bridge, slot });
-        }
-    }
-    if let Some(template) = &request.template
-        && !facts.guests.iter().any(|guest| guest.template && guest.name == *template)
-    {
-        reasons.push(Reason::NoTemplate { template: template.clone() });
     }
     reasons
 }

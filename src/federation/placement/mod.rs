@@ -20,6 +20,7 @@ mod rules;
 mod sequence;
 mod set;
 mod strategy;
+mod unmatched;
 
 pub use all::choose_all;
 pub use choose::choose;
@@ -31,6 +32,7 @@ pub use reason::{Reason, ReasonClass};
 pub use recovery::recover;
 pub use request::{Current, DiskRequest, Ledger, Request};
 pub use set::{Placed, Wanted, place_set};
+pub use unmatched::unmatched;
 
 use crate::model::Federation;
 use crate::names::ClusterName;
@@ -65,11 +67,23 @@ pub fn resident_ok(
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
+/// Every reason why what is written alone keeps `request` from `cluster`, whatever the clusters say: membership, `must` and `must_not`,
+/// capability, VLANs. A pool that `federation` doesn't have says nothing.
+pub fn forbidden(federation: &Federation, request: &Request, cluster: &ClusterName) -> Vec<Reason> {
+    let pool = request.pool.clone().filter(|pool| federation.pools.contains_key(pool));
+    let request = Request { pool, ..request.clone() };
+    let nothing = Inventory::default();
+    let mut reasons = admission::residence(federation, &nothing, &request, cluster, &Ledger::new());
+    let declared = federation.clusters.get(cluster);
+    reasons.extend(declared.into_iter().flat_map(|declared| admission::networks(declared, &request)));
+    reasons
+}
+
 /// Asks again, first thing in an apply, what siblings cannot break by being half-done: health, membership, residency,
 /// storage, network, capacity, limits; not spread.
 ///
 /// # Errors
-/// Every reason why the plan is stale.
+/// Every reason why it may not be there.
 pub fn recheck(
     federation: &Federation,
     inventory: &Inventory,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Capability, Rule};
+use crate::model::{Capability, Rule, Tier};
 use crate::names::{ClusterName, PoolName};
 use crate::units::Bytes;
 
@@ -116,6 +116,14 @@ pub enum Reason {
     Capability {
         /// The ability.
         capability: Capability,
+    },
+    /// It is not of the tier the VM asks for.
+    #[error("its tier is {}, and {tier} is asked for", .declared.map_or("not declared", |declared| declared.as_str()))]
+    Tier {
+        /// The tier.
+        tier: Tier,
+        /// The tier that the cluster declares.
+        declared: Option<Tier>,
     },
     /// A storage is not there.
     #[error("it has no storage {storage:?}{asked} for disks{elsewhere}")]
@@ -257,6 +265,7 @@ impl Reason {
             | Reason::VlanOutOfRange { .. }
             | Reason::NoTemplate { .. }
             | Reason::Capability { .. }
+            | Reason::Tier { .. }
             | Reason::Node { .. } => ReasonClass::Structure,
             Reason::Rule { .. } | Reason::Spread { .. } => ReasonClass::Rule,
             Reason::NotConnected | Reason::NotMember { .. } | Reason::PinnedElsewhere { .. } => ReasonClass::Membership,
@@ -279,7 +288,9 @@ impl Reason {
             Reason::Closed { pool, .. } => format!("mend the record of {pool} there: apply its moxxie_resource_pool"),
             Reason::ClosedCluster { .. } => "mend its record: apply its moxxie_cluster".to_owned(),
             Reason::PinnedElsewhere { pin } => format!("take the pin to {pin} away"),
-            Reason::Unreachable { .. } | Reason::UnknownHealth { .. } => "bring it back into reach".to_owned(),
+            Reason::Unreachable { .. } => "bring it back into reach".to_owned(),
+            // It answers, and not with what was asked: a refused token, say.
+            Reason::UnknownHealth { .. } => "mend what it says".to_owned(),
             Reason::NotQuorate => "restore its quorum".to_owned(),
             Reason::CapacityUnknown { missing_right } => {
                 format!("give the token {missing_right}, or set capacity = \"reported\"")
@@ -289,6 +300,7 @@ impl Reason {
             Reason::Draining => "set draining = false".to_owned(),
             Reason::Rule { rule, .. } | Reason::Spread { rule, .. } => format!("drop the rule \"{rule}\""),
             Reason::Capability { capability } => format!("declare {capability}"),
+            Reason::Tier { tier, .. } => format!("declare its tier as {tier}"),
             Reason::NoStorage { storage, .. } => format!("map or create the storage {storage:?}"),
             Reason::NoDefaultStorage => "name a storage for every disk, or set storage_classes.default".to_owned(),
             Reason::NoBridge { bridge, .. } => format!("map or create the bridge {bridge:?}"),

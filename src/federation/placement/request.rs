@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Capability, NicRequest};
+use crate::model::{Capability, NicRequest, Tier};
 use crate::names::{ClusterName, PoolName, Slot, Tag, VmName};
 use crate::units::Bytes;
 
@@ -69,6 +69,9 @@ pub struct Request {
     /// Abilities its cluster must declare.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub needs: BTreeSet<Capability>,
+    /// The tier that its cluster must declare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
     /// Where it is now, if it is anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Current>,
@@ -91,6 +94,7 @@ impl Request {
             tags: BTreeSet::new(),
             template: None,
             needs: BTreeSet::new(),
+            tier: None,
             current: None,
         }
     }

@@ -31,7 +31,7 @@ use crate::guest::{Record, rfc3339};
 use crate::identity::Found;
 use crate::journal::{Journal, Kind, Place, Undo, move_pool, new_journal};
 use crate::operation::Taken;
-use crate::relocate::{Move, Preview};
+use crate::relocate::{Move, Outlook, Preview};
 use crate::resolve::pick_node;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
@@ -117,18 +117,21 @@ impl Fleet {
         spec: &VmSpec,
         record: &Record,
         target: &ClusterName,
-    ) -> Result<Preview, Failure> {
+    ) -> Result<Outlook, Failure> {
         let what = format!("A recovery of virtual machine {} on {target} would be refused", spec.name);
         let site = self.need(target.as_str(), &what)?.clone();
+        if let Found::Lost(Some(journal)) = self.find(record).await {
+            return Ok(Outlook::UnderWay(journal.stands()));
+        }
         let begun = self.prepare(&site, spec, record, &what).await?;
         let (bytes, duration) = (begun.check.bytes(), begun.check.takes());
-        Ok(Preview {
+        Ok(Outlook::Predicted(Preview {
             method: Method::BackupRestore,
             bytes,
             duration,
             backup: Some(rfc3339(begun.backup.at)),
             warnings: begun.check.warnings,
-        })
+        }))
     }
 
     /// Recovers a machine of a lost cluster on `target`: finishes a recovery of its own that is under way, or begins one. `planned`: the
@@ -201,7 +204,8 @@ impl Fleet {
         journal.transfer = Some((storage.clone(), storage));
         journal.archive = Some(begun.backup.volid.clone());
         journal.storage = begun.check.restored_to();
-        journal.wants = Some(Box::new(request.clone()));
+        // Older versions read it, and don't know a tier.
+        journal.wants = Some(Box::new(Request { tier: None, ..request.clone() }));
         let pool = move_pool(&record.uuid);
         if let Taken::Over(found) = self.take(&site, &pool, &journal, what).await? {
             return Err(taken_meanwhile(what, &found, &pool));

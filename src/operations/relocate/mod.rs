@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use federation::model::{Method, MigrationPath};
-use federation::placement::{ClusterFacts, Request, recheck};
+use federation::placement::{ClusterFacts, Reason, Request, recheck};
 use federation::{Bytes, ClusterName, Span};
 use proxmox::VmConfig;
 use tokio::sync::OwnedSemaphorePermit;
@@ -53,7 +53,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) use archive::remove as remove_archive;
 pub(crate) use carry::LOCK;
 pub(crate) use ending::{remove_fenced, until};
-pub use plan::{Checked, Mapping, MigrationPlan};
+pub use plan::{Checked, Mapping, MigrationPlan, Outlook};
 pub use preflight::Finding;
 pub(crate) use preflight::Preflight;
 pub(crate) use preflight::{Arrival, disk_bytes, predicted_seconds, refusal, rights};
@@ -232,44 +232,6 @@ impl Fleet {
         self.settle(&spec, journal, None, None, what, deadline).await
     }
 
-    /// What a move would meet, as far as reading goes: everything preflight finds, or what it predicts. Touches nothing.
-    pub async fn preview(&self, spec: &VmSpec, record: &Record, target: &ClusterName) -> Result<Preview, Failure> {
-        let what = format!("A move of virtual machine {} to {target} would be refused", spec.name);
-        if self.is_lost(&record.cluster).await {
-            return self.preview_recovery(spec, record, target).await;
-        }
-        let guest = self.present(record, &what).await?;
-        let to_site = self.need(target.as_str(), &what)?.clone();
-        let from_site = self.need(guest.place.cluster.as_str(), &what)?.clone();
-        let facts = self.inventory().await.clusters.get(target).cloned().unwrap_or_default();
-        let resolved = self.resolve(spec, target, &facts, &what)?;
-        let node = self.node_for_move(&guest, &to_site, &facts, spec, &resolved, &what).await?;
-        let vmid = match spec.vmid {
-            Some(vmid) => vmid,
-            None => self.vmid_on(&to_site, spec, guest.place.vmid, &what).await?,
-        };
-        let to = Place { cluster: target.clone(), node, vmid };
-        let preflight = Preflight {
-            fleet: self,
-            source: &from_site,
-            target: &to_site,
-            spec,
-            guest: &guest,
-            to: &to,
-            resolved: &resolved,
-        };
-        match preflight.run().await {
-            Ok(passed) => Ok(Preview {
-                method: passed.path.method.of(guest.running),
-                bytes: Bytes(preflight::disk_bytes(&guest.config)),
-                duration: Span::from_secs(passed.predicted),
-                backup: None,
-                warnings: passed.warnings,
-            }),
-            Err(findings) => Err(preflight::refusal(&what, &findings)),
-        }
-    }
-
     /// The machine, or why it can't be touched now.
     pub(crate) async fn present(&self, record: &Record, what: &str) -> Result<Guest, Failure> {
         let stale = |changed: String| Failure::stale(what, format!("{}: {changed}", record.name));
@@ -286,7 +248,11 @@ impl Fleet {
             Found::Elsewhere(guest) => Err(stale(format!("somebody moved it to {}", guest.place))),
             Found::Gone => Err(stale(format!("it does not exist any more (was {}/{})", record.cluster, record.vmid))),
             Found::Lost(_) => Err(stale(format!("cluster {} is lost, and it was not recovered yet", record.cluster))),
-            Found::Unsure(why) => Err(stale(why)),
+            // Nothing that is known has changed.
+            Found::Unsure(why) => Err(Failure::new(what)
+                .at(format!("{}: {why}", record.name))
+                .state("nothing was touched")
+                .next("see to what can't be asked, and apply again")),
         }
     }
 
@@ -302,10 +268,8 @@ impl Fleet {
         let to_site = self.need(target.as_str(), what)?.clone();
         let from_site = self.need(guest.place.cluster.as_str(), what)?.clone();
         let inventory = self.recent_inventory().await;
-        recheck(&self.rules().await.federation, &inventory, request, target).map_err(|reasons| {
-            let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-            Failure::stale(what, format!("cluster {target} can't take it any more: {}", reasons.join("; ")))
-        })?;
+        recheck(&self.rules().await.federation, &inventory, request, target)
+            .map_err(|reasons| may_not_go(request, target, &reasons, what))?;
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, what)?;
         let node = self.node_for_move(guest, &to_site, &facts, spec, &resolved, what).await?;
@@ -402,6 +366,17 @@ impl Fleet {
     pub(crate) fn path(&self, from: &ClusterName, to: &ClusterName) -> MigrationPath {
         self.facts(from.as_str()).migration_paths.get(to).cloned().unwrap_or_default()
     }
+}
+
+/// Why placement refuses a move. Who is pinned asked for this very cluster, whatever the facts were then: planning again would change
+/// nothing.
+fn may_not_go(request: &Request, target: &ClusterName, reasons: &[Reason], what: &str) -> Failure {
+    if request.pin.is_some() {
+        let findings: Vec<Finding> = reasons.iter().map(|reason| plan::placement(target, reason)).collect();
+        return preflight::refusal(what, &findings);
+    }
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    Failure::stale(what, format!("cluster {target} can't take it any more: {}", reasons.join("; ")))
 }
 
 /// The node that a guest is on now, as far as the cluster tells; else where it was.

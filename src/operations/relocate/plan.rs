@@ -3,15 +3,35 @@ use std::collections::BTreeMap;
 
 use federation::migration::{Spread, StepInfo, checks_for, steps_of_a_move};
 use federation::model::{Method, NicRequest};
-use federation::placement::{Current, DiskRequest, Request, recheck};
+use federation::placement::{ClusterFacts, Current, DiskRequest, Reason, Request, recheck};
 use federation::{Bytes, Cluster, ClusterName, Slot, Span, Tag, VmName};
 
-use super::preflight::{Finding, Preflight, disk_bytes, predicted_seconds};
+use super::Preview;
+use super::preflight::{Finding, Passed, Preflight, disk_bytes, predicted_seconds};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
-use crate::journal::Place;
-use crate::spec::{Cpu, DiskWish, MigrationWish, NicWish, RebootPolicy, VmSpec};
+use crate::journal::{Journal, Place};
+use crate::site::Site;
+use crate::spec::{Cpu, DiskWish, MigrationWish, NicWish, RebootPolicy, Resolved, VmSpec};
+
+/// The check that is no part of preflight: what rules and capacity say.
+const PLACEMENT: &str = "placement";
+
+/// A reason of placement as something that stands in the way.
+pub(super) fn placement(target: &ClusterName, reason: &Reason) -> Finding {
+    Finding { id: PLACEMENT, text: format!("{target}: {reason}"), next: reason.relaxation() }
+}
+
+/// What a plan foresees of a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outlook {
+    /// Nothing stands in the way.
+    Predicted(Preview),
+    /// The machine's own operation is open: where that stands. What it has made and fenced is no obstacle to it, so nothing else is
+    /// asked before it has come to its end.
+    UnderWay(String),
+}
 
 /// One check and what it found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,23 +122,27 @@ impl Fleet {
         let inventory = self.inventory().await;
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, &what)?;
-        let node = self.node_for_move(guest, &to_site, &facts, spec, &resolved, &what).await?;
-        let vmid = match spec.vmid {
-            Some(vmid) => vmid,
-            None => self.vmid_on(&to_site, spec, guest.place.vmid, &what).await?,
-        };
-        let to = Place { cluster: target.clone(), node, vmid };
-        let preflight =
-            Preflight { fleet: self, source: &source, target: &to_site, spec, guest, to: &to, resolved: &resolved };
-        let (transfer, spread, warnings, findings) = match preflight.run().await {
-            Ok(passed) => (passed.transfer, passed.spread, passed.warnings, Vec::new()),
-            Err(findings) => (None, preflight.spread(&guest.config).await.ok().flatten(), Vec::new(), findings),
+        let to = match guest.operation.as_ref().filter(|journal| journal.to.cluster == *target) {
+            Some(journal) => journal.to.clone(),
+            None => self.place_for_move(spec, guest, &to_site, &facts, &resolved, &what).await?,
         };
         let path = self.path(&source.name, target);
-        let mut checks = vec![self.policy(spec, guest, target).await];
-        checks.extend(checks_for(path.method).map(|check| {
-            let of_check = findings.iter().filter(|found| found.id == check.id).cloned();
-            Checked { id: check.id, guide: check.guide, asks: check.asks, findings: of_check.collect() }
+        let preflight =
+            Preflight { fleet: self, source: &source, target: &to_site, spec, guest, to: &to, resolved: &resolved };
+        let mut checks = vec![self.policy(&spec.request(guest), target).await];
+        let (transfer, spread, warnings, findings) = match &guest.operation {
+            // What it has made and fenced is no obstacle to it: what is asked of a move is asked once it has come to its end.
+            Some(journal) => (journal.transfer.clone(), None, vec![under_way(spec, journal)], None),
+            None => match preflight.run().await {
+                Ok(passed) => (passed.transfer, passed.spread, passed.warnings, Some(Vec::new())),
+                Err(found) => (None, preflight.spread(&guest.config).await.ok().flatten(), Vec::new(), Some(found)),
+            },
+        };
+        checks.extend(findings.iter().flat_map(|findings| {
+            checks_for(path.method).map(|check| {
+                let of_check = findings.iter().filter(|found| found.id == check.id).cloned();
+                Checked { id: check.id, guide: check.guide, asks: check.asks, findings: of_check.collect() }
+            })
         }));
         let disks = guest.config.disks().unwrap_or_default();
         let size = disk_bytes(&guest.config);
@@ -157,21 +181,102 @@ impl Fleet {
     }
 
     /// What rules and capacity say of the target.
-    async fn policy(&self, spec: &VmSpec, guest: &Guest, target: &ClusterName) -> Checked {
+    async fn policy(&self, request: &Request, target: &ClusterName) -> Checked {
         let rules = self.rules().await;
-        let refused = recheck(&rules.federation, &*self.inventory().await, &spec.request(guest), target);
-        let finding = |reason: federation::placement::Reason| Finding {
-            id: "placement",
-            text: format!("{target}: {reason}"),
-            next: reason.relaxation(),
-        };
+        let refused = recheck(&rules.federation, &*self.inventory().await, request, target).err().unwrap_or_default();
         Checked {
-            id: "placement",
+            id: PLACEMENT,
             guide: None,
             asks: "do the pool's rules and limits allow the target, and has it room",
-            findings: refused.err().unwrap_or_default().into_iter().map(finding).collect(),
+            findings: refused.iter().map(|reason| placement(target, reason)).collect(),
         }
     }
+
+    /// What a move would meet, as far as reading goes: what rules and capacity say of the target, everything preflight finds, or what it
+    /// predicts. Touches nothing.
+    ///
+    /// # Errors
+    /// Everything that would refuse it.
+    pub async fn preview(
+        &self,
+        spec: &VmSpec,
+        request: &Request,
+        record: &Record,
+        target: &ClusterName,
+    ) -> Result<Outlook, Failure> {
+        let what = format!("A move of virtual machine {} to {target} would be refused", spec.name);
+        if self.is_lost(&record.cluster).await {
+            return self.preview_recovery(spec, record, target).await;
+        }
+        let guest = self.present(record, &what).await?;
+        if let Some(journal) = &guest.operation {
+            return Ok(Outlook::UnderWay(journal.stands()));
+        }
+        let mut findings = self.policy(request, target).await.findings;
+        let passed = match self.look_ahead(spec, &guest, target, &what).await {
+            Ok(Ok(passed)) => Some(passed),
+            Ok(Err(found)) => {
+                findings.extend(found);
+                None
+            }
+            // Placement has said why it can't even be looked at.
+            Err(_) if !findings.is_empty() => None,
+            Err(failure) => return Err(failure),
+        };
+        match passed {
+            Some(passed) if findings.is_empty() => Ok(Outlook::Predicted(Preview {
+                method: passed.path.method.of(guest.running),
+                bytes: Bytes(disk_bytes(&guest.config)),
+                duration: Span::from_secs(passed.predicted),
+                backup: None,
+                warnings: passed.warnings,
+            })),
+            _ => Err(super::preflight::refusal(&what, &findings)),
+        }
+    }
+
+    /// Node and VMID that a move would come to.
+    async fn place_for_move(
+        &self,
+        spec: &VmSpec,
+        guest: &Guest,
+        target: &Site,
+        facts: &ClusterFacts,
+        resolved: &Resolved,
+        what: &str,
+    ) -> Result<Place, Failure> {
+        let node = self.node_for_move(guest, target, facts, spec, resolved, what).await?;
+        let vmid = match spec.vmid {
+            Some(vmid) => vmid,
+            None => self.vmid_on(target, spec, guest.place.vmid, what).await?,
+        };
+        Ok(Place { cluster: target.name.clone(), node, vmid })
+    }
+
+    /// Runs preflight for a move that nobody has begun. The inner error is what it finds.
+    async fn look_ahead(
+        &self,
+        spec: &VmSpec,
+        guest: &Guest,
+        target: &ClusterName,
+        what: &str,
+    ) -> Result<Result<Passed, Vec<Finding>>, Failure> {
+        let to_site = self.need(target.as_str(), what)?.clone();
+        let from_site = self.need(guest.place.cluster.as_str(), what)?.clone();
+        let facts = self.inventory().await.clusters.get(target).cloned().unwrap_or_default();
+        let resolved = self.resolve(spec, target, &facts, what)?;
+        let to = self.place_for_move(spec, guest, &to_site, &facts, &resolved, what).await?;
+        let (source, target) = (&from_site, &to_site);
+        let preflight = Preflight { fleet: self, source, target, spec, guest, to: &to, resolved: &resolved };
+        Ok(preflight.run().await)
+    }
+}
+
+/// What is told of a machine whose own operation is open.
+fn under_way(spec: &VmSpec, journal: &Journal) -> Failure {
+    Failure::new(format!("Virtual machine {} has an open operation", spec.name))
+        .at(journal.stands())
+        .next("an apply of the machine, or `federate migrate`, brings it to its end; the checks of another move are asked then")
 }
 
 fn bridge(bridge: &str, vlan: Option<u16>) -> String {

@@ -19,6 +19,7 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     if let (Some(ready), Some(name), false) = (ready, model::name(&state), renamed) {
         announce(ready, &name, &state, diags).await;
         unconnected(ready, &state, diags);
+        matches_nothing(ready, &name, &state, diags).await;
         if exists {
             leaving(ready, &name, &req.prior_state, &state, diags).await;
         } else {
@@ -56,6 +57,21 @@ fn unconnected(ready: &Ready, state: &Value, diags: &mut Diagnostics) {
                 "The pool can't be written there. Add the cluster to `clusters` of the provider block.",
             );
         }
+    }
+}
+
+/// Warns of rules and weights that change nothing: most often a slip.
+async fn matches_nothing(ready: &Ready, name: &PoolName, state: &Value, diags: &mut Diagnostics) {
+    if !model::unknown_inputs(state).is_empty() {
+        return;
+    }
+    let rules = ready.rules().await;
+    for text in federation::placement::unmatched(&rules.federation, name, &model::pool(state)) {
+        diags.warning_at(
+            AttributePath::new("placement_policy"),
+            format!("The policy of pool {name} has something that matches nothing"),
+            text,
+        );
     }
 }
 

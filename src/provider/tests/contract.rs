@@ -7,11 +7,15 @@ mod clusters;
 mod moves;
 #[path = "contract/pools.rs"]
 mod pools;
+#[path = "contract/promises.rs"]
+mod promises;
 #[path = "contract/recovery.rs"]
 mod recovery;
 #[path = "contract/rights.rs"]
 mod rights;
 mod support;
+#[path = "contract/wishes.rs"]
+mod wishes;
 
 use proptest::prelude::*;
 use protocol::testing::{Planned, State};

@@ -6,7 +6,7 @@ use federation::{ClusterName, Span};
 use operations::{Failure, FailureKind, Outcome, Password, Record, VmSpec};
 use protocol::{ApplyRequest, ApplyResponse, Diagnostics, Value};
 
-use super::{model, state::state};
+use super::{model, node, state::state};
 use crate::failures::{report, warn};
 use crate::placing::Ready;
 use crate::private::Private;
@@ -23,13 +23,11 @@ pub(crate) async fn apply(ready: &Ready, req: ApplyRequest, diags: &mut Diagnost
     update(ready, &req, diags).await
 }
 
-/// What apply asks placement to check again: the planned machine, pinned to where the plan has it.
-fn planned_request(planned: &Value, config: &Value, current: Option<Current>) -> Option<Request> {
-    let cluster = planned.attr("cluster").as_str()?;
-    let mut request = model::request(planned, config.attr("cluster").as_str(), current).ok()?;
-    request.node = text(config, "node");
-    let _ = cluster;
-    Some(request)
+/// What apply asks placement to check again: the planned machine, pinned to where the configuration pins it. `node`: as [`node::wish`] has it.
+fn planned_request(planned: &Value, config: &Value, current: Option<Current>, node: Option<String>) -> Option<Request> {
+    planned.attr("cluster").as_str()?;
+    let request = model::request(planned, config.attr("cluster").as_str(), current).ok()?;
+    Some(Request { node, ..request })
 }
 
 fn timeout(value: &Value, name: &str) -> Option<Span> {
@@ -72,7 +70,8 @@ async fn create(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
         (text(&req.planned_state, "cluster").unwrap_or_default(), req.planned_state.attr("placement").clone())
     };
     let planned = req.planned_state.clone().with_attr("cluster", cluster.as_str()).with_attr("placement", placement);
-    let (Ok(cluster), Some(request)) = (ClusterName::new(&cluster), planned_request(&planned, &req.config, None))
+    let (Ok(cluster), Some(request)) =
+        (ClusterName::new(&cluster), planned_request(&planned, &req.config, None, spec.node.clone()))
     else {
         diags.error("Unable to create the virtual machine", "The plan names no cluster. Plan again.");
         return nothing;
@@ -173,6 +172,8 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     let undecided = || Private { pinned: None, ..planned_private.clone() };
     let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: undecided().write() };
     let Some(mut spec) = planned_spec(&req.planned_state, &req.config, diags) else { return kept() };
+    let there = text(&req.planned_state, "cluster").or(text(&req.prior_state, "cluster")).unwrap_or_default();
+    spec.node = node::wish(&req.config, &req.prior_state, &planned_private, &there);
     let version = |state: &Value| state.attr("cloud_init").attr("password_wo_version").clone();
     if !planned_private.imported && version(&req.planned_state) != version(&req.prior_state) {
         with_password(&mut spec, &req.config);
@@ -193,7 +194,10 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     match changed {
         Ok(outcome) => {
             ready.forget(&req.planned_private);
-            finished(ready, outcome, &req.planned_state, planned_private.clone().applied(), diags).await
+            let on = outcome.guest.place.cluster.as_str();
+            let node = node::written_for(&req.config, &req.prior_state, &planned_private, on);
+            let private = Private { node, ..planned_private.clone().applied() };
+            finished(ready, outcome, &req.planned_state, private, diags).await
         }
         Err(failure) => {
             if failure.kind == FailureKind::Stale {
@@ -222,7 +226,7 @@ async fn change(
     let open = !req.prior_state.attr("operation").is_null();
     if record.cluster != *target || open {
         let current = Current { cluster: record.cluster.clone(), vmid: record.vmid };
-        let request = planned_request(&req.planned_state, &req.config, Some(current))
+        let request = planned_request(&req.planned_state, &req.config, Some(current), new.node.clone())
             .ok_or_else(|| Failure::new("The plan names no cluster").next("plan again"))?;
         let as_is = as_it_moves(old, new);
         let moved = if record.cluster == *target {
@@ -239,7 +243,7 @@ async fn change(
         warnings = moved.warnings;
     } else if grows(old, new) {
         let current = Current { cluster: record.cluster.clone(), vmid: record.vmid };
-        if let Some(request) = planned_request(&req.planned_state, &req.config, Some(current)) {
+        if let Some(request) = planned_request(&req.planned_state, &req.config, Some(current), new.node.clone()) {
             ready.fleet.still_grows(&request, target).await?;
         }
     }

@@ -1,7 +1,7 @@
 //! Owns the way from a planned virtual machine to what the rules and the operations work with, and its static checks.
 use std::collections::{BTreeMap, BTreeSet};
 
-use federation::model::NicRequest;
+use federation::model::{Capability, NicRequest, Tier};
 use federation::placement::{Current, DiskRequest, Request};
 use federation::{Bytes, ClusterName, PoolName, Slot, Span, Tag, VmName};
 use operations::{Cpu, DiskWish, HealthWish, MigrationWish, NicWish, OnUnhealthy, Source, VmSpec};
@@ -16,8 +16,21 @@ pub(crate) type Requested = Result<Request, Vec<String>>;
 
 /// The inputs of placement that the configuration leaves unknown, by path.
 fn unknown_inputs(planned: &Value) -> Vec<String> {
-    let relevant =
-        ["name", "pool", "ordinal", "location", "cpu", "memory", "disks", "network_devices", "tags", "vmid", "clone"];
+    let relevant = [
+        "name",
+        "pool",
+        "ordinal",
+        "location",
+        "tier",
+        "needs",
+        "cpu",
+        "memory",
+        "disks",
+        "network_devices",
+        "tags",
+        "vmid",
+        "clone",
+    ];
     let mut unknown = Vec::new();
     for name in relevant {
         planned.attr(name).walk(&mut |path, value| {
@@ -45,6 +58,8 @@ pub(crate) fn request(planned: &Value, pin: Option<&str>, current: Option<Curren
     request.node = None;
     request.ordinal = planned.attr("ordinal").as_u64().and_then(|number| u32::try_from(number).ok());
     request.location = text(planned, "location");
+    request.tier = text(planned, "tier").and_then(|tier| tier.parse().ok());
+    request.needs = needs(planned).filter_map(|need| need.parse().ok()).collect();
     request.cpus = spec.vcpus();
     request.memory = spec.memory;
     let disk = |wish: &DiskWish| DiskRequest { size: wish.size, storage: wish.storage.clone() };
@@ -73,10 +88,20 @@ pub(crate) fn spec(planned: &Value) -> Result<VmSpec, Diagnostics> {
     }
 }
 
+fn needs(value: &Value) -> impl Iterator<Item = &str> {
+    value.attr("needs").as_list().into_iter().flatten().filter_map(Value::as_str)
+}
+
 /// Static checks of a configuration: everything that is wrong whatever the clusters say. Unknown values pass.
 pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
     let mut reader = Reader { diags };
     reader.spec(config);
+    if let Some(Err(error)) = config.attr("tier").as_str().map(str::parse::<Tier>) {
+        diags.error_at(AttributePath::new("tier"), "Invalid tier", error.to_string());
+    }
+    for error in needs(config).filter_map(|need| need.parse::<Capability>().err()) {
+        diags.error_at(AttributePath::new("needs"), "Invalid needs", error.to_string());
+    }
     let unset = |name: &str| config.attr(name).is_null();
     if unset("pool") && unset("cluster") {
         diags.error_at(

@@ -1,13 +1,12 @@
 //! Owns PlanResourceChange of a virtual machine (design §5).
 use federation::ClusterName;
-use federation::model::{MacPolicy, Method, NicRequest};
-use federation::placement::{Current, Refusal, Request};
-use operations::{DiskSpec, Preview, Record};
+use federation::model::{MacPolicy, NicRequest};
+use federation::placement::{Current, Reason, Refusal, Request};
+use operations::DiskSpec;
 use protocol::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Severity, Value};
 
-use super::apply::record;
-use super::{mapped, model, planned::planned, restart};
-use crate::failures::{contradiction, warn};
+use super::{mapped, model, node, planned::planned, preview, restart};
+use crate::failures::contradiction;
 use crate::placing::{Pinned, Ready, Walk};
 use crate::private::{Private, disk_path};
 use crate::proposals::Proposal;
@@ -30,11 +29,12 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
         if req.prior_state.is_null() { create(ready, &req, diags).await } else { update(ready, &req, diags).await };
     let moving = !req.prior_state.is_null() && place.cluster != *req.prior_state.attr("cluster");
     let mut state = planned(&req.config, &req.prior_state, place.cluster, place.placement, moving);
+    node::plan(&req, moving, &mut state);
     if moving {
         give_another_vmid(&req, &mut state, diags);
         give_other_macs(ready, &req, &mut state);
         if let Some(ready) = ready.filter(|ready| ready.walk(req.client, &req.planned_private) == Walk::Plan) {
-            preview(ready, &req, &state, diags).await;
+            preview::preview(ready, &req, &state, diags).await;
         }
     }
     let private = Private::read(&req.prior_private);
@@ -79,7 +79,8 @@ fn ask(req: &PlanRequest, current: Option<Current>) -> model::Requested {
     let undecided = planned(&req.config, &req.prior_state, Value::unknown(), Value::unknown(), false);
     let pin = req.config.attr("cluster").as_str();
     let mut request = model::request(&undecided, pin, current)?;
-    request.node = text(&req.config, "node");
+    let private = Private::read(&req.prior_private);
+    request.node = node::wish(&req.config, &req.prior_state, &private, pin.unwrap_or_default());
     Ok(request)
 }
 
@@ -117,8 +118,11 @@ async fn place_new(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnos
     if unknown_names(ready, &request, diags).await {
         return Place { cluster: Value::unknown(), placement: Value::unknown(), planned_private: Vec::new() };
     }
+    if request.location.is_some() && request.pin.is_none() && !ready.is_geographic(&request).await {
+        preference(&request, diags);
+    }
     let walk = ready.walk(req.client, &req.planned_private);
-    decide(ready, req, &request, walk, diags).await
+    decide(ready, req, &request, false, walk, diags).await
 }
 
 async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostics) -> Place {
@@ -143,21 +147,12 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
             "Its configuration repeats the bridge and VLAN of the lost cluster beside the `network` that they come from: take them out.",
         );
     }
-    if let Some(name) = pin.as_str() {
-        if let Some(proposal) = proposal.filter(|proposal| proposal.to != name) {
-            stays_pinned(prior, &proposal, diags);
-        }
-        let known = ready.is_none_or(|ready| ready.federation().clusters.contains_key(name));
-        let moves = prior.attr("cluster").as_str() != Some(name);
-        if moves && !known {
-            no_such_cluster(name, diags);
-        }
-        let placement = if moves { pinned_to(pin).placement } else { prior.attr("placement").clone() };
-        return Place { cluster: pin.clone(), placement, planned_private: req.prior_private.clone() };
+    if pin.as_str().is_some() {
+        return to_pin(ready, req, proposal, diags);
     }
-    // Not pinned: only another pool, which is the user's own edit, can move it.
-    let pool_edited = req.config.attr("pool") != prior.attr("pool");
-    if !pool_edited {
+    // Not pinned: only the user's own edit of what decides where it is can move it.
+    let edit = edit(req);
+    if edit == Edit::None {
         // What Read found is all that counts: the clusters, or the clock, may say something else by now.
         return match proposal {
             Some(proposal) => Place {
@@ -181,8 +176,83 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
     if unknown_names(ready, &request, diags).await {
         return stay();
     }
+    if edit == Edit::Location && !ready.is_geographic(&request).await {
+        preference(&request, diags);
+        return stay();
+    }
     let walk = ready.walk(req.client, &req.planned_private);
-    decide(ready, req, &request, walk, diags).await
+    decide(ready, req, &request, edit == Edit::Location, walk, diags).await
+}
+
+/// Plans a machine that is pinned: it is where the pin says, or can't be.
+fn to_pin(ready: Option<&Ready>, req: &PlanRequest, proposal: Option<Proposal>, diags: &mut Diagnostics) -> Place {
+    let (prior, pin) = (&req.prior_state, req.config.attr("cluster"));
+    let name = pin.as_str().unwrap_or_default();
+    if let Some(proposal) = proposal.filter(|proposal| proposal.to != name) {
+        stays_pinned(prior, &proposal, diags);
+    }
+    let known = ready.is_none_or(|ready| ready.federation().clusters.contains_key(name));
+    let moves = prior.attr("cluster").as_str() != Some(name);
+    if moves && !known {
+        no_such_cluster(name, diags);
+    } else if moves && let Some(ready) = ready {
+        forbidden(ready, req, name, diags);
+    }
+    let placement = if moves { pinned_to(pin).placement } else { prior.attr("placement").clone() };
+    Place { cluster: pin.clone(), placement, planned_private: req.prior_private.clone() }
+}
+
+/// What of a configuration that decides where an unpinned machine is differs from what was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edit {
+    /// Nothing.
+    None,
+    /// Its pool, or what it asks of its cluster: it stays where that may be.
+    Residence,
+    /// Where it should be: it goes where that is nearest.
+    Location,
+}
+
+fn edit(req: &PlanRequest) -> Edit {
+    let differs = |name: &str| req.config.attr(name) != req.prior_state.attr(name);
+    if ["pool", "tier", "needs"].into_iter().any(differs) {
+        return Edit::Residence;
+    }
+    // What is written for the first time after an import describes the machine; it doesn't move it.
+    let imported = Private::read(&req.prior_private).imported;
+    let named = req.config.attr("location");
+    if differs("location") && !named.is_null() && !imported { Edit::Location } else { Edit::None }
+}
+
+/// Says that a location moves nothing in its pool.
+fn preference(request: &Request, diags: &mut Diagnostics) {
+    let pool = request.pool.as_ref().map_or("its pool", |pool| pool.as_str());
+    diags.warning_at(
+        AttributePath::new("location"),
+        format!("The location of virtual machine {} is a preference", request.name),
+        format!(
+            "The strategy of {pool} is not \"geographic\": a cluster that lies there counts double when the machine is placed, nothing \
+             more. To have it there, pin it with `cluster`, or give the pool strategy = \"geographic\"."
+        ),
+    );
+}
+
+/// Says where a pin contradicts what is written elsewhere: the pool's rules, the cluster's VLANs. Apply would refuse it each time.
+fn forbidden(ready: &Ready, req: &PlanRequest, pin: &str, diags: &mut Diagnostics) {
+    let (Ok(request), Ok(cluster)) = (ask(req, current(&req.prior_state)), ClusterName::new(pin)) else { return };
+    let destroys = ready.parent.destroys();
+    for reason in federation::placement::forbidden(&ready.written().federation, &request, &cluster) {
+        let at = match &reason {
+            Reason::VlanOutOfRange { slot, .. } => {
+                AttributePath::new("network_devices").key(slot.as_str()).attribute("vlan")
+            }
+            _ => AttributePath::new("cluster"),
+        };
+        let what = format!("Virtual machine {} may not be on {pin}", request.name);
+        let detail = format!("{reason}. To have it there: {}.", reason.relaxation());
+        // Where everything is to be destroyed, nothing is to be in the way.
+        if destroys { diags.warning_at(at, what, detail) } else { diags.error_at(at, what, detail) }
+    }
 }
 
 /// The move that the last Read proposed, where it is about this pool and the cluster in state.
@@ -210,12 +280,20 @@ fn current(prior: &Value) -> Option<Current> {
     Some(Current { cluster, vmid: u32::try_from(prior.attr("vmid").as_u64()?).ok()? })
 }
 
-async fn decide(ready: &Ready, req: &PlanRequest, request: &Request, walk: Walk, diags: &mut Diagnostics) -> Place {
+/// `anew`: what ranks clusters was edited, so that it is no reason to stay that its cluster will do.
+async fn decide(
+    ready: &Ready,
+    req: &PlanRequest,
+    request: &Request,
+    anew: bool,
+    walk: Walk,
+    diags: &mut Diagnostics,
+) -> Place {
     if request.pin.is_some() && walk == Walk::Apply {
         // What was pinned stays pinned, whatever the facts say: refusing is apply's work.
         return pinned_to(req.config.attr("cluster"));
     }
-    match ready.place(request, walk, req.client, &req.planned_private, diags).await {
+    match ready.place(request, anew, walk, req.client, &req.planned_private, diags).await {
         Ok(_) if request.pin.is_some() => pinned_to(req.config.attr("cluster")),
         Ok(pinned) => Place {
             cluster: pinned.cluster.as_str().into(),
@@ -300,77 +378,6 @@ fn no_such_cluster(name: &str, diags: &mut Diagnostics) {
             "{name} is not a cluster of this federation: neither in `clusters` of the provider block nor in the file."
         ),
     );
-}
-
-/// Says what a planned move costs, or what would refuse it. Facts, so warnings; nothing of them is in a value.
-async fn preview(ready: &Ready, req: &PlanRequest, state: &Value, diags: &mut Diagnostics) {
-    let private = Private::read(&req.prior_private);
-    let target = state.attr("cluster").as_str().and_then(|name| ClusterName::new(name).ok());
-    let (Some(target), Some(record), Ok(mut spec)) = (target, record(&req.prior_state, &private), model::spec(state))
-    else {
-        return;
-    };
-    spec.node = text(&req.config, "node");
-    for (slot, disk) in &mut spec.disks {
-        disk.volume = text(req.prior_state.attr("disks").attr(&slot.to_string()), "volume");
-    }
-    match ready.fleet.preview(&spec, &record, &target).await {
-        Ok(preview) => {
-            if let Some(backup) = &preview.backup {
-                recovered(&record, &target, &preview, backup, diags);
-                return;
-            }
-            moved(&record, &target, &preview, diags);
-            preview.warnings.iter().for_each(|warning| warn(warning, diags));
-        }
-        Err(failure) => warn(&failure, diags),
-    }
-}
-
-/// Says what a move costs, and what it leaves.
-fn moved(record: &Record, target: &ClusterName, preview: &Preview, diags: &mut Diagnostics) {
-    let Record { name, cluster, .. } = record;
-    let (bytes, takes) = (preview.bytes.human(), preview.duration);
-    let locked =
-        format!("What stays on {cluster} is locked by Proxmox VE: only root can remove it, and apply says how.");
-    let (how, what) = match preview.method {
-        Method::BackupRestore => (
-            "and is down meanwhile",
-            format!(
-                "by backup and restore: {bytes} of disks, about {takes} of downtime at 100 MiB/s or the path's rate."
-            ),
-        ),
-        Method::Offline => (
-            "and is down meanwhile",
-            format!(
-                "by Proxmox VE's own migration: {bytes} of disks, about {takes} of downtime at 100 MiB/s or the path's rate. {locked}"
-            ),
-        ),
-        Method::StorageMigration => (
-            "while it runs",
-            format!(
-                "by Proxmox VE's own migration: {bytes} of disks, about {takes} at 100 MiB/s or the path's rate. {locked}"
-            ),
-        ),
-    };
-    diags.warning(format!("Virtual machine {name} moves, {how}"), format!("{cluster} → {target} {what}"));
-}
-
-/// Says what a recovery loses, and what it doesn't bring along.
-fn recovered(record: &Record, target: &ClusterName, preview: &Preview, backup: &str, diags: &mut Diagnostics) {
-    diags.warning(
-        format!("Virtual machine {} is recovered from its backup of {backup}", record.name),
-        format!(
-            "{} is lost → {target}: {} of disks, about {} at 100 MiB/s. What the machine wrote after that backup, and what was changed of \
-             its configuration, is lost; the next plan shows the difference. HA, replication, firewall rules and backup jobs are not \
-             carried along. If {} answers again, the old copy is fenced by the next apply.",
-            record.cluster,
-            preview.bytes.human(),
-            preview.duration,
-            record.cluster
-        ),
-    );
-    preview.warnings.iter().for_each(|warning| warn(warning, diags));
 }
 
 /// A move keeps its VMID, unless the refresh found another guest with it on the target.

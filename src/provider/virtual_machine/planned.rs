@@ -14,7 +14,7 @@ pub(crate) fn planned(config: &Value, prior: &Value, cluster: Value, placement: 
     let kept = |name: &str, new: Value| {
         leaf(config.attr(name), prior.attr(name), Same::Exactly, || prior_or(prior.attr(name), new))
     };
-    for name in ["name", "pool", "ordinal", "location"] {
+    for name in ["name", "pool", "ordinal", "location", "tier", "needs"] {
         object.set(name, plain(name));
     }
     object.set("cluster", cluster).set("placement", placement);

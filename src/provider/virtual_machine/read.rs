@@ -92,7 +92,7 @@ async fn lost(
         private.vmid_taken.remove(journal.to.cluster.as_str());
         diags.warning(
             format!("Virtual machine {} has an unfinished operation", record.name),
-            format!("{} (operation {}, held by {}).", journal.in_words(), journal.op, journal.holder.run),
+            format!("{}.", journal.stands()),
         );
         new_state.set_attr("operation", journal.in_words());
     }
@@ -110,6 +110,10 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut 
     }
     let Place { cluster, vmid, .. } = &guest.place;
     private.vmid_taken = vmid_taken(ready, cluster, *vmid, guest.pool.as_ref(), private.vmid_taken).await;
+    if let Some(journal) = guest.operation.as_ref().filter(|journal| journal.to.vmid == *vmid) {
+        // What has its VMID there is what its own operation has made so far.
+        private.vmid_taken.remove(journal.to.cluster.as_str());
+    }
     let as_it_runs = || state(&guest.in_force(), &facts, &req.current_state, false);
     private.in_force =
         if guest.waiting.is_empty() { Default::default() } else { restart::differences(&as_it_runs(), &new_state) };
@@ -153,7 +157,7 @@ fn unfinished(guest: &Guest, name: &str, diags: &mut Diagnostics) {
     let will = if journal.is_past_live() { "Apply finishes it." } else { "Apply finishes it or takes it back." };
     diags.warning(
         format!("Virtual machine {name} has an unfinished operation"),
-        format!("{} (operation {}, held by {}). {will}", journal.in_words(), journal.op, journal.holder.run),
+        format!("{}. {will}", journal.stands()),
     );
 }
 

@@ -10,8 +10,8 @@ pub(crate) fn schema() -> Schema {
     attributes.extend(results());
     Schema::new(
         "A virtual machine on one of the federation's clusters. Its pool places it: `plan` computes the cluster and shows \
-         it, with the reason, in `cluster` and `placement`. A change of `cluster` or `pool` moves it by backup and \
-         restore; nothing here ever requires replacement. A guest's addresses are told by the data source \
+         it, with the reason, in `cluster` and `placement`. A change of `cluster` or `pool` moves it as the path's \
+         `method` says; nothing here ever requires replacement. A guest's addresses are told by the data source \
          `moxxie_virtual_machine`.",
         attributes,
     )
@@ -31,14 +31,24 @@ fn placement() -> Vec<Attribute> {
         ),
         Attribute::string("node").optional().computed().describe(
             "Node inside the cluster. Chosen at apply unless set; a move by HA or by hand inside the cluster is not drift \
-             unless it is set. Read at create and move only.",
+             unless it is set. Read at create and move only, for the cluster that it was written for: after a move it says nothing of \
+             the other one.",
         ),
         Attribute::number("ordinal")
             .optional()
             .describe("Place in the pool's spread for names without a trailing number, from 1."),
-        Attribute::string("location")
-            .optional()
-            .describe("Wanted location, for pools with strategy `geographic`: a city, a country, or `latitude,longitude`."),
+        Attribute::string("location").optional().describe(
+            "Wanted location, for pools with strategy `geographic`: a city, a country, or `latitude,longitude`. Another one moves the \
+             machine to the cluster that is nearest then, unless it is pinned. Elsewhere it is a preference when the machine is placed.",
+        ),
+        Attribute::string("tier").optional().describe(
+            "Tier that its cluster must declare: `primary`, `secondary` or `edge`. Where another one is asked for than its cluster has, \
+             the machine moves, unless it is pinned.",
+        ),
+        Attribute::new("needs", Type::set(Type::String)).optional().describe(
+            "Abilities that its cluster must declare: `supports_ha`, `supports_ceph`, `backup_enabled`, `live_migration`, \
+             `nested_virtualization`. Where its cluster lacks one that is added, the machine moves, unless it is pinned.",
+        ),
         Attribute::number("vmid").optional().computed().describe(
             "VMID, 100 to 999999999. The next one that is free on every cluster unless set. A move keeps it; it can only change together \
              with `cluster`.",
@@ -182,7 +192,8 @@ fn behaviour() -> Vec<Attribute> {
         default(Attribute::string("deadline"), "How long it may take (`5m`)."),
     ];
     let migration = vec![
-        default(Attribute::string("method"), "`backup-restore` (the default; the only one that works today)."),
+        default(Attribute::string("method"), "`backup-restore` (the default, and the only value here). How machines get over a path is the path's `method`, of `moxxie_cluster` or the \
+             federation file."),
         default(
             Attribute::string("source"),
             "What becomes of the source: `keep` (the default: stopped and fenced until `keep_source` is over) or `delete`.",

@@ -16,7 +16,7 @@ use crate::values::{Object, Same};
 pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bool) -> Value {
     let config = &guest.config;
     let mut object = Object::default();
-    for name in ["ordinal", "location", "migration", "timeouts", "placement", "clone"] {
+    for name in ["ordinal", "location", "tier", "needs", "migration", "timeouts", "placement", "clone"] {
         object.set(name, known(prior.attr(name)));
     }
     object.set("id", guest.uuid.as_str());

@@ -173,6 +173,6 @@ pub(super) async fn quorum(site: &Site, findings: &mut Findings) {
         }
         // Without Sys.Audit it can't be read; the first write refuses then, before anything is stopped.
         Err(error) if error.is_permission_denied() => {}
-        Err(error) => findings.push(finding("reachable", error.to_string(), "bring it back")),
+        Err(error) => findings.push(finding("reachable", error.to_string(), crate::create::answering(&error))),
     }
 }

@@ -111,7 +111,7 @@ impl Preflight<'_> {
         let config = match self.source.client.vm_config(&self.guest.place.node, self.guest.place.vmid, true).await {
             Ok(config) => config,
             Err(error) => {
-                findings.push(finding("reachable", error.to_string(), "bring the source back"));
+                findings.push(finding("reachable", error.to_string(), crate::create::answering(&error)));
                 return Err(findings);
             }
         };

@@ -280,6 +280,7 @@ fn leaf(name: &str, ty: &Type) -> BoxedStrategy<Value> {
                 "http" => &["http://10.1.2.3/healthz"],
                 "strategy" => &["balanced", "cost"],
                 "tier" => &["primary", "edge"],
+                "needs" => &["supports_ha", "supports_ceph"],
                 "currency" => &["EUR", "USD"],
                 "subnet" => &["10.1.20.0/24"],
                 "gateway" => &["10.1.20.1"],
