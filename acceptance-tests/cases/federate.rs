@@ -363,7 +363,8 @@ fn a_thousand_machines_that_do_not_fit_are_announced_and_told_of_once() {
 fn a_move_heeds_what_is_enrolled_on_the_clusters() {
     let world = SimulatedWorld::three_sites();
     let cli = &harness::clis()[0];
-    let platform = world.workspace(cli, Path::new(env!("CARGO_BIN_EXE_terraform-provider-moxxie")), "platform");
+    let platform =
+        world.workspace(cli, std::path::Path::new(env!("CARGO_BIN_EXE_terraform-provider-moxxie")), "platform");
     platform.write("main.tf", include_str!("teams/platform.tf"));
     platform.apply().expect(0);
     world.advance(std::time::Duration::from_secs(15));
