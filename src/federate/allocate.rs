@@ -123,6 +123,14 @@ fn refused(name: &VmName, refusal: &Refusal) -> String {
     format!("{name} goes nowhere: no cluster can take it\n\n{}", reasons(refusal))
 }
 
+/// Why each cluster refuses, whatever the order in which a machine would like them.
+type Why = BTreeMap<ClusterName, Vec<String>>;
+
+fn why(refusal: &Refusal) -> Why {
+    let candidates = refusal.explanation.candidates.iter();
+    candidates.map(|one| (one.cluster.clone(), one.refused.iter().map(ToString::to_string).collect())).collect()
+}
+
 fn reasons(refusal: &Refusal) -> String {
     let table = explained(&refusal.explanation);
     format!("{table}\nSmallest change that would help: {}\n", refusal.smallest_relaxation)
@@ -142,21 +150,21 @@ fn several(requests: &[Request], answers: &[Answer], explain: bool) -> String {
     let counts: Vec<String> = counts.iter().map(|(cluster, count)| format!("{count} on {cluster}")).collect();
     let mut text = format!("{}\n{}\n", table.text(""), counts.join(", ").replace("on nowhere", "nowhere"));
     // A thousand machines that don't fit for the same reasons are told of once.
-    let mut alike: Vec<(String, Vec<&VmName>)> = Vec::new();
+    let mut alike: Vec<(Why, String, Vec<&VmName>)> = Vec::new();
     for (request, answer) in requests.iter().zip(answers) {
         match answer {
             Err(refusal) => {
-                let why = reasons(refusal);
-                match alike.iter_mut().find(|(known, _)| *known == why) {
-                    Some((_, names)) => names.push(&request.name),
-                    None => alike.push((why, vec![&request.name])),
+                let why = why(refusal);
+                match alike.iter_mut().find(|(known, ..)| *known == why) {
+                    Some((.., names)) => names.push(&request.name),
+                    None => alike.push((why, reasons(refusal), vec![&request.name])),
                 }
             }
             Ok(_) if explain => text += &format!("\n{}", one(&request.name, answer, true)),
             Ok(_) => {}
         }
     }
-    for (why, names) in alike {
+    for (_, why, names) in alike {
         let who = match names.as_slice() {
             [only] => format!("{only} goes nowhere"),
             [first, .., last] => format!("{first} to {last}, {} machines, go nowhere", names.len()),
