@@ -43,7 +43,8 @@ impl VmSpec {
         for (index, storage) in storages.into_iter().enumerate() {
             let size = Bytes::from_mib(DISKS[index % DISKS.len()]);
             let storage = storage.cloned();
-            let wish = DiskWish { size, storage, format: None, ssd: index == 1, discard: index == 0, backup: true };
+            let (ssd, discard) = (index == 1, index == 0);
+            let wish = DiskWish { size, storage, format: None, ssd, discard, backup: true, volume: None };
             disks.insert(format!("scsi{}", 3 * index).parse::<Slot>().ok()?, wish);
         }
         let nic = |network: &str| NicWish {
