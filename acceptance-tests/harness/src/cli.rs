@@ -45,6 +45,14 @@ impl Cli {
         };
         Ok(Cli { path: path.to_owned(), kind, version })
     }
+
+    /// Whether it hands the private data of a plan to the plan that runs inside apply (Terraform from 1.16 on), so that a decision
+    /// needs no other way from plan to apply.
+    pub fn keeps_planned_private(&self) -> bool {
+        let minor =
+            self.version.strip_prefix("Terraform v1.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+        minor.is_some_and(|minor| minor >= 16)
+    }
 }
 
 /// Every CLI the acceptance tests are to run with: those that `MOXXIE_ACC_CLI` names (paths, separated as in `PATH`),
