@@ -1,5 +1,6 @@
 //! The acceptance cases: the real CLIs against simulated clusters. Each file here is a module, so that its name is a filter:
 //! `cargo test --test acceptance crash_points`.
+mod as_it_is;
 mod at_once;
 mod automatic_moves;
 mod ci_gate;

@@ -3,6 +3,7 @@
 mod ha;
 mod hardware;
 mod idle;
+mod mount;
 mod network;
 mod replication;
 mod window;

@@ -169,6 +169,7 @@ impl Site {
                 guest.name = known.name;
                 guest.pool = guest.pool.take().or(known.pool);
                 (guest.cpus, guest.memory, guest.disk) = (known.cpus, known.memory, known.disk);
+                guest.template = known.template;
             }
         }
         facts
@@ -189,6 +190,7 @@ fn guest_as(config: &proxmox::VmConfig) -> GuestFacts {
         cpus: u32::try_from(config.cores().saturating_mul(config.sockets())).unwrap_or(u32::MAX),
         memory: Bytes::from_mib(config.memory_mib()),
         disk: Bytes(disks.values().filter_map(proxmox::DiskSpec::size_bytes).sum()),
+        template: config.template(),
         ..GuestFacts::default()
     }
 }

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use federation::{ClusterName, PoolName};
-use proxmox::{Error, PendingValue, VmConfig};
+use proxmox::{Error, PendingValue, TaskFilter, TaskSource, VmConfig};
 
 use crate::absence::Trace;
 use crate::journal::{Journal, Place, move_pool};
@@ -279,7 +279,12 @@ impl Site {
         };
         let running = match (shown, running) {
             (Some(shown), Some(recorded)) if shown == recorded => shown,
-            _ => self.client.vm_status(node, vmid).await?.status == "running",
+            _ => {
+                let status = self.client.vm_status(node, vmid).await?;
+                // A backup in mode `stop` stops a guest for a moment, and has it run again (`pve-behaviour.md` §18.16).
+                let for_a_backup = status.is_stopped() && running == Some(true) && config.lock() == Some("backup");
+                status.runs_itself() || (for_a_backup && self.is_backing_up(node).await)
+            }
         };
         let split = notes::split(config.description().unwrap_or_default());
         let uuid = config.uuid().unwrap_or_default();
@@ -287,7 +292,8 @@ impl Site {
         Ok(Guest {
             place: Place { cluster: self.name.clone(), node: node.to_owned(), vmid },
             pool: seen.and_then(|guest| guest.pool.as_deref()).and_then(|pool| PoolName::new(pool).ok()),
-            pool_is_known: seen.is_some(),
+            // A new guest's row has neither name nor pool yet (`pve-behaviour.md` §18.18); one without a name is called after its VMID.
+            pool_is_known: seen.is_some_and(|guest| guest.name.is_some() || guest.pool.is_some()),
             operation: overview.operation(&move_pool(&uuid)),
             retired_copies: listed(&split.mark),
             expired: expired(&split.mark, now),
@@ -300,6 +306,12 @@ impl Site {
             mark: split.mark,
             mark_found: split.found,
         })
+    }
+
+    /// Whether a backup is under way on a node, as far as the token sees.
+    async fn is_backing_up(&self, node: &str) -> bool {
+        let filter = TaskFilter { kind: Some("vzdump".into()), source: TaskSource::Active, ..TaskFilter::default() };
+        self.client.find_tasks(node, &filter).await.is_ok_and(|tasks| !tasks.is_empty())
     }
 
     /// A guest as it is now, past every cache.

@@ -59,7 +59,7 @@ pub use identity::Found;
 pub use journal::{Holder, Journal, Kind, Place, Undo};
 pub use notes::{Copy, Kept, Mark, MarkFound, Origin, Retired};
 pub use process::Process;
-pub use recover::{Backup, Backups, Recovery};
+pub use recover::{Backup, Backups, Made, Recovery};
 pub use rehearsal::Cleared;
 pub use relocate::{Checked, Finding, Mapping, MigrationPlan, Outlook, Preview};
 pub use site::{Overview, Site};

@@ -1,6 +1,8 @@
 //! Owns what is found of a create before it begins: a machine that this folder or a dead run made already, or another of its name.
 use std::time::Instant;
 
+use proxmox::Resource;
+
 use crate::clone::{Template, is_ours};
 use crate::create::dark;
 use crate::failure::Failure;
@@ -68,13 +70,21 @@ impl Fleet {
         }
         for site in self.sites() {
             let Ok(overview) = site.overview(self.settings().fact_age.into()).await else { continue };
-            let taken = overview.guests().find(|guest| {
-                let same_pool = guest.pool.as_deref() == pool;
-                let is_ours =
-                    ours.as_ref().is_some_and(|place| place.cluster == site.name && Some(place.vmid) == guest.vmid);
-                same_pool && !guest.template && guest.name.as_deref() == Some(spec.name.as_str()) && !is_ours
-            });
-            if let Some(vmid) = taken.and_then(|guest| guest.vmid) {
+            let is_ours = |guest: &Resource| {
+                ours.as_ref().is_some_and(|place| place.cluster == site.name && Some(place.vmid) == guest.vmid)
+            };
+            let mut taken = None;
+            for guest in overview.guests().filter(|guest| guest.pool.as_deref() == pool && !is_ours(guest)) {
+                let same_name = match guest.name.as_deref() {
+                    Some(name) => !guest.template && name == spec.name.as_str(),
+                    None => site.is_called(guest, spec.name.as_str()).await,
+                };
+                if same_name {
+                    taken = guest.vmid;
+                    break;
+                }
+            }
+            if let Some(vmid) = taken {
                 return Err(Failure::new(what)
                     .at(format!("cluster {}: guest {vmid} of the same pool has this name already", site.name))
                     .state("nothing was touched")
@@ -102,6 +112,18 @@ impl Fleet {
             Err(error) if error.is_not_found() || error.is_permission_denied() => Ok(None),
             Err(error) => Err(dark(what, &site.name, error)),
         }
+    }
+}
+
+impl Site {
+    /// Whether a guest that the overview shows without a name has this one, and is no template: that of a node which tells nothing any
+    /// more (`proxmox-ve.md` §18.17), or one that was made a moment ago. One that can't be read isn't known to.
+    async fn is_called(&self, guest: &Resource, name: &str) -> bool {
+        let (Some(vmid), Some(node), true) = (guest.vmid, guest.node.as_deref(), guest.kind == "qemu") else {
+            return false;
+        };
+        let config = self.client.vm_config(node, vmid, false).await;
+        config.is_ok_and(|config| config.name() == Some(name) && !config.template())
     }
 }
 

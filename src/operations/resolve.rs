@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use federation::ClusterName;
-use federation::placement::{ClusterFacts, StorageFacts};
+use federation::placement::{ClusterFacts, Health, StorageFacts};
 use proxmox::Error;
 
 use crate::create::dark;
@@ -122,6 +122,20 @@ impl Fleet {
     }
 }
 
+/// Why nothing can be said of a cluster's nodes, where that is so.
+fn unanswered(facts: &ClusterFacts, what: &str) -> Option<Failure> {
+    let why = match &facts.health {
+        Health::Unreachable(why) | Health::Unknown(why) => format!("the target can't be asked: {why}"),
+        Health::NotAsked => "the target was not asked".to_owned(),
+        Health::Reachable if facts.usable_nodes().next().is_none() => {
+            format!("none of the target's {} nodes is online and out of maintenance", facts.nodes.len())
+        }
+        Health::Reachable => return None,
+    };
+    let next = "bring it back, and apply again";
+    Some(Failure::new(what).at(why).state("nothing was touched").next(next))
+}
+
 /// The node with the most memory not given out, among those that have every storage, really room on it, and bridge (design §4.5).
 pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what: &str) -> Result<String, Failure> {
     if let Some(node) = &spec.node {
@@ -154,6 +168,9 @@ pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what
         key(a).cmp(&key(b)).then_with(|| b.name.cmp(&a.name))
     });
     best.map(|node| node.name.clone()).ok_or_else(|| {
+        if let Some(failure) = unanswered(facts, what) {
+            return failure;
+        }
         let storages: Vec<&str> = on.storages.values().map(String::as_str).collect();
         let bridges: Vec<&str> = on.nics.values().map(|place| place.bridge.as_str()).collect();
         Failure::stale(
@@ -161,4 +178,24 @@ pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what
             format!("no online node has every storage ({}) and bridge ({})", storages.join(", "), bridges.join(", ")),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use federation::placement::NodeFacts;
+
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_silent_is_not_said_to_lack_storages() {
+        let said =
+            |facts: &ClusterFacts| unanswered(facts, "A move").map(|failure| failure.to_string()).unwrap_or_default();
+        let silent = ClusterFacts { health: Health::Unreachable("no route".into()), ..ClusterFacts::default() };
+        assert!(said(&silent).contains("the target can't be asked: no route"), "{}", said(&silent));
+        let node = |online| NodeFacts { name: "n1".into(), online, ..NodeFacts::default() };
+        let there =
+            |online| ClusterFacts { health: Health::Reachable, nodes: vec![node(online)], ..ClusterFacts::default() };
+        assert!(said(&there(false)).contains("none of the target's 1 nodes is online"), "{}", said(&there(false)));
+        assert_eq!(said(&there(true)), "");
+    }
 }

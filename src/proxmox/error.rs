@@ -132,7 +132,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}", self.call, self.status, self.message)?;
+        write!(f, "{}: {} {}", self.call, self.status, text::brief(&self.message))?;
         for (i, (param, why)) in self.errors.iter().enumerate() {
             write!(f, "{}{param}: {why}", if i == 0 { " (" } else { "; " })?;
         }
@@ -160,7 +160,9 @@ impl TaskFailure {
         if self.exitstatus != "job errors" {
             return &self.exitstatus;
         }
-        self.log.iter().find_map(|line| line.strip_prefix("ERROR: ")).unwrap_or(&self.exitstatus)
+        let errors = || self.log.iter().filter_map(|line| line.strip_prefix("ERROR: "));
+        // The line of a guest says why; others come before and after it.
+        errors().find(|line| line.starts_with("Backup of VM ")).or_else(|| errors().next()).unwrap_or(&self.exitstatus)
     }
 }
 
@@ -169,10 +171,13 @@ impl fmt::Display for TaskFailure {
         write!(
             f,
             "cluster {}: task {} on node {} failed: {}",
-            self.cluster, self.upid.kind, self.upid.node, self.exitstatus
+            self.cluster,
+            self.upid.kind,
+            self.upid.node,
+            text::brief(&self.exitstatus)
         )?;
         if self.reason() != self.exitstatus {
-            write!(f, ": {}", self.reason())?;
+            write!(f, ": {}", text::brief(self.reason()))?;
         }
         write!(f, " ({})", self.upid)
     }
@@ -368,5 +373,32 @@ impl Error {
             Self::Unreachable { attempts, .. } => attempts.iter().find_map(|attempt| attempt.tls.as_ref()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_failed_backup_is_the_line_of_its_guest() {
+        let upid: Upid = "UPID:pve1:0000A1B2:0012D687:6957A5A5:vzdump:100:app@pve!ci:".parse().expect("a UPID");
+        let failed = |exitstatus: &str, log: &[&str]| TaskFailure {
+            cluster: "a".into(),
+            upid: upid.clone(),
+            exitstatus: exitstatus.into(),
+            log: log.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        let log =
+            ["ERROR: vma_queue_write: write error", "INFO: aborting", "ERROR: Backup of VM 100 failed - no space"];
+        let failure = failed("job errors", &log);
+        assert_eq!(failure.reason(), "Backup of VM 100 failed - no space");
+        assert!(
+            failure.to_string().contains("failed: job errors: Backup of VM 100 failed - no space (UPID:"),
+            "{failure}"
+        );
+        assert_eq!(failed("job errors", &log[..2]).reason(), "vma_queue_write: write error");
+        assert_eq!(failed("job errors", &[]).reason(), "job errors");
+        assert_eq!(failed("interrupted by signal", &log).reason(), "interrupted by signal");
     }
 }

@@ -2,6 +2,21 @@
 
 use crate::{Missing, PermissionDenied};
 
+/// Most characters of a command that an error repeats.
+const COMMAND: usize = 80;
+
+/// The text as people read it: of a long command that failed (QEMU's has forty lines) its program alone. The task's log has all of it.
+pub(crate) fn brief(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("command '") else { return text.to_owned() };
+    // The command may hold quotes of its own.
+    let Some((command, after)) = rest.rsplit_once("' failed") else { return text.to_owned() };
+    if command.chars().count() <= COMMAND {
+        return text.to_owned();
+    }
+    let program = command.split_whitespace().next().unwrap_or_default();
+    format!("{before}command '{program} …' failed{after} (its log has the whole command)")
+}
+
 /// The text between `before` and the next `after`.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
@@ -114,6 +129,16 @@ mod tests {
             assert_eq!(permission_denied(text), Some(expected), "{text}");
         }
         assert_eq!(permission_denied("VM is locked (backup)"), None);
+    }
+
+    #[test]
+    fn of_a_long_command_the_program_stands_for_all() {
+        let qemu = format!("/usr/bin/kvm -id 100 -name 'web-1,debug-threads=on' {}", "-device x ".repeat(300));
+        let text = brief(&format!("start failed: command '{qemu}' failed: exit code 1"));
+        assert_eq!(text, "start failed: command '/usr/bin/kvm …' failed: exit code 1 (its log has the whole command)");
+        for short in ["command 'zcat x | vma extract' failed: exit code 1", "no space", "command 'x"] {
+            assert_eq!(brief(short), short);
+        }
     }
 
     #[test]

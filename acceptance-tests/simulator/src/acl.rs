@@ -75,8 +75,12 @@ pub(crate) fn role(name: &str, profile: Profile) -> Option<BTreeSet<String>> {
 }
 
 impl Access {
-    /// What a pool takes with it (pve-behaviour.md §18.3): every rule on its path and below. Making it again brings none back.
+    /// What a pool takes with it (pve-behaviour.md §18.3): every rule on its path and below, and making it again brings none back. One
+    /// that is nested in another takes nothing.
     pub(crate) fn forget_pool(&mut self, name: &str) {
+        if name.contains('/') {
+            return;
+        }
         let path = format!("/pool/{name}");
         let below = format!("{path}/");
         self.acl.retain(|rule| rule.path != path && !rule.path.starts_with(&below));

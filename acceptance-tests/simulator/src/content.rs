@@ -111,6 +111,16 @@ fn online(call: &Call<'_>, node: &str, storage: &str) -> Result<(), ApiError> {
     }
 }
 
+/// When an archive was made: its file's name, read as the local time of the node that lists it (pve-behaviour.md §18, A9 of what was
+/// seen). Another node's zone gives another time.
+fn named_time(name: &str, utc_offset: i64) -> Option<i64> {
+    let (_, named) = name.split_once("vzdump-qemu-")?;
+    let (_, time) = named.split_once('-')?;
+    let parts: Vec<i64> = time.get(..19)?.split(['_', '-']).map_while(|part| part.parse().ok()).collect();
+    let [year, month, day, hour, minute, second] = parts[..] else { return None };
+    Some(crate::util::seconds_of(year, month, day) + hour * 3600 + minute * 60 + second - utc_offset * 60)
+}
+
 /// `vma.zst` of `backup/vzdump-qemu-100-….vma.zst`.
 fn archive_format(name: &str) -> String {
     name.find(".vma").map_or("vma", |place| &name[place + 1..]).to_owned()
@@ -144,8 +154,9 @@ pub(crate) fn list(call: &mut Call<'_>) -> Answer {
     for (name, archive) in archives {
         let volid = format!("{storage}:{name}");
         if call.c().need_volume(&call.auth, &storage, true, Some(archive.vmid), None, &volid).is_ok() {
+            let ctime = named_time(name, call.c().utc_offset(&node)).unwrap_or(archive.ctime);
             let mut entry = json!({
-                "volid": volid, "vmid": archive.vmid, "size": archive.size, "ctime": archive.ctime,
+                "volid": volid, "vmid": archive.vmid, "size": archive.size, "ctime": ctime,
                 "format": archive_format(name), "content": "backup", "subtype": "qemu",
             });
             if archive.protected {

@@ -62,7 +62,8 @@ pub(crate) fn build(world: &World, seed: u64, pace: Pace, folder: PathBuf) -> Re
         for guest in &spec.guests {
             add_guest(&mut st, name, guest)?;
         }
-        st.cluster_mut(name).publish();
+        let now = st.now();
+        st.cluster_mut(name).publish(now);
     }
     for (key, store) in &st.stores {
         st.baseline.extend(store.volumes.keys().chain(store.archives.keys()).map(|name| format!("{key}/{name}")));
@@ -90,6 +91,8 @@ fn cluster(
                 address: facts.address.clone().unwrap_or_else(|| format!("10.0.0.{}", 10 + place)),
                 bridges: facts.bridges.clone(),
                 devices: BTreeSet::new(),
+                utc_offset: facts.utc_offset_minutes.unwrap_or(spec.utc_offset_minutes),
+                silent_since: None,
                 cpu_flags: CPU_FLAGS.to_owned(),
                 newest_machine: if spec.version == crate::world::Profile::V8_4 { "9.2" } else { "10.1" }.to_owned(),
                 online: true,
@@ -122,7 +125,6 @@ fn cluster(
         name: name.to_owned(),
         profile: spec.version,
         corosync: spec.cluster_name.clone(),
-        utc_offset: spec.utc_offset_minutes,
         quorate: true,
         dark: false,
         nodes,
@@ -193,6 +195,7 @@ pub(crate) fn add_guest(st: &mut State, cluster: &str, guest: &GuestSpec) -> Res
     if guest.running {
         st.power_on(cluster, guest.vmid);
     }
-    st.cluster_mut(cluster).publish();
+    let now = st.now();
+    st.cluster_mut(cluster).publish(now);
     Ok(())
 }

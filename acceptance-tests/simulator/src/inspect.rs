@@ -1,5 +1,7 @@
 //! What a test may see and do behind the API's back.
 
+mod hands;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 
@@ -355,36 +357,6 @@ impl ClusterHandle {
         if let Some(node) = self.lock().cluster_mut(&self.name).nodes.get_mut(node) {
             node.cpu_flags = flags.to_owned();
         }
-    }
-
-    /// Grants a role on a path.
-    ///
-    /// # Errors
-    /// For a role that PVE doesn't have.
-    pub fn grant(&self, subject: &str, path: &str, role: &str) -> Result<()> {
-        let mut st = self.lock();
-        let c = st.cluster_mut(&self.name);
-        let spec = crate::world::AclSpec {
-            path: path.to_owned(),
-            role: Some(role.to_owned()),
-            privileges: Vec::new(),
-            propagate: true,
-        };
-        c.access.grant(subject, &spec, c.profile)
-    }
-
-    /// Whether anybody has rights of their own on a path, not counting what comes down to it.
-    pub fn has_rights_on(&self, path: &str) -> bool {
-        self.lock().cluster(&self.name).access.acl.iter().any(|rule| rule.path == path)
-    }
-
-    /// Takes all rights on a path from a subject.
-    pub fn revoke(&self, subject: &str, path: &str) {
-        self.lock()
-            .cluster_mut(&self.name)
-            .access
-            .acl
-            .retain(|rule| (rule.subject.as_str(), rule.path.as_str()) != (subject, path));
     }
 
     /// Kinds of the tasks that concern a guest, oldest first.

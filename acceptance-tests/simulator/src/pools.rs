@@ -21,7 +21,7 @@ fn need_write(call: &Call<'_>) -> Result<(), ApiError> {
 fn members(call: &Call<'_>, pool: &Pool, kind: Option<&str>) -> Vec<Value> {
     let c = call.c();
     let guests = pool.vms.iter().filter_map(|vmid| c.vms.get(vmid)).filter(|_| kind.is_none_or(|k| k == "qemu"));
-    let mut out: Vec<_> = guests.map(|vm| crate::reads::guest_entry(c, vm)).collect();
+    let mut out: Vec<_> = guests.map(|vm| crate::reads::guest_entry(c, vm, call.st.now())).collect();
     for storage in pool.storages.iter().filter(|_| kind.is_none_or(|k| k == "storage")) {
         for node in c.nodes.keys() {
             out.push(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::clock::Millis;
 use crate::error::{Answer, ApiError};
 use crate::http::Call;
 use crate::state::{Cluster, Power, Vm};
@@ -75,24 +76,30 @@ fn node_entry(call: &Call<'_>, name: &str) -> Value {
     out
 }
 
-/// A guest as the cluster knows it: status and name as pvestatd last told, the rest live (§2.5).
-pub(crate) fn guest_entry(c: &Cluster, vm: &Vm) -> Value {
+/// How long a guest's numbers hold after pvestatd told them last.
+const FRESH: Millis = 300_000;
+
+/// A guest as the cluster knows it: what pvestatd told last, the rest live (§2.5). Of a new guest, and of one whose node has told
+/// nothing for long, there are neither name nor template (§18.17, §18.18).
+pub(crate) fn guest_entry(c: &Cluster, vm: &Vm, now: Millis) -> Value {
     let mut out = json!({
         "id": format!("qemu/{}", vm.vmid), "vmid": vm.vmid, "type": "qemu",
-        "node": vm.listed_on.as_ref().unwrap_or(&vm.node),
-        "status": "unknown", "template": i32::from(vm.flag("template")),
+        "node": vm.listed_on.as_ref().unwrap_or(&vm.node), "status": "unknown",
     });
-    let online = c.nodes.get(&vm.node).is_some_and(|node| node.online);
-    if let Some((status, name)) = &vm.seen {
-        out["status"] = json!(if online { status } else { "unknown" });
-        out["name"] = json!(name);
+    let node = c.nodes.get(&vm.node);
+    let online = node.is_some_and(|node| node.online);
+    let is_news = node.and_then(|node| node.silent_since).is_none_or(|since| now - since < FRESH);
+    if let Some(seen) = vm.seen.as_ref().filter(|_| is_news) {
+        out["status"] = json!(if online { seen.status.as_str() } else { "unknown" });
+        out["name"] = json!(seen.name);
+        out["template"] = json!(i32::from(vm.flag("template")));
         out["maxcpu"] = json!(vm.cpus());
         out["maxmem"] = json!(vm.memory());
         out["maxdisk"] = json!(boot_disk_size(vm));
         let running = vm.power == Power::Running;
         out["cpu"] = json!(if running { 0.1 } else { 0.0 });
         out["mem"] = json!(if running { vm.memory() / 2 } else { 0 });
-        out["uptime"] = json!(0);
+        out["uptime"] = json!(seen.uptime);
         for key in ["disk", "diskread", "diskwrite", "netin", "netout"] {
             out[key] = json!(0);
         }
@@ -106,7 +113,8 @@ pub(crate) fn guest_entry(c: &Cluster, vm: &Vm) -> Value {
     if let Some(tags) = vm.conf.get("tags") {
         out["tags"] = json!(tags);
     }
-    if let Some(pool) = c.pool_of(vm.vmid) {
+    // Who is in which pool is read a second later.
+    if let Some(pool) = c.pool_of(vm.vmid).filter(|_| now - vm.made_at >= 1_000) {
         out["pool"] = json!(pool);
     }
     if let Some(ha) = c.ha.get(&format!("vm:{}", vm.vmid)) {
@@ -130,7 +138,7 @@ pub(crate) fn resources(call: &mut Call<'_>) -> Answer {
     let mut out = Vec::new();
     if wanted("vm") {
         let seen = c.vms.values().filter(|vm| call.may(&format!("/vms/{}", vm.vmid), &["VM.Audit"]));
-        out.extend(seen.map(|vm| guest_entry(c, vm)));
+        out.extend(seen.map(|vm| guest_entry(c, vm, call.st.now())));
     }
     if wanted("node") {
         out.extend(c.nodes.keys().map(|name| node_entry(call, name)));
@@ -177,7 +185,10 @@ pub(crate) fn next_id(call: &mut Call<'_>) -> Answer {
     }
     let lower = call.c().options.get("next-id").and_then(|next| next.get("lower")).and_then(Value::as_str);
     let lower: u32 = lower.and_then(|text| text.parse().ok()).unwrap_or(100);
-    match (lower..1_000_000).find(|vmid| !call.c().vms.contains_key(vmid)) {
+    // The range is of what is offered; nobody is kept from other numbers.
+    let upper = call.c().options.get("next-id").and_then(|next| next.get("upper")).and_then(Value::as_str);
+    let upper: u32 = upper.and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    match (lower..upper).find(|vmid| !call.c().vms.contains_key(vmid)) {
         Some(vmid) => Ok(json!(vmid.to_string()).into()),
         None => Err(ApiError::die("unable to get any free VMID in range")),
     }

@@ -45,7 +45,6 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) profile: Profile,
     pub(crate) corosync: Option<String>,
-    pub(crate) utc_offset: i64,
     pub(crate) quorate: bool,
     pub(crate) dark: bool,
     pub(crate) nodes: BTreeMap<String, Node>,
@@ -77,6 +76,10 @@ pub(crate) struct Node {
     pub(crate) bridges: Vec<crate::world::BridgeSpec>,
     /// Paths of disks that guests may be given as drives, and directory mappings, as `dir:NAME`.
     pub(crate) devices: std::collections::BTreeSet<String>,
+    /// Minutes its local time is ahead of UTC.
+    pub(crate) utc_offset: i64,
+    /// Since when its pvestatd tells nobody anything.
+    pub(crate) silent_since: Option<Millis>,
     /// As `/proc/cpuinfo` names them.
     pub(crate) cpu_flags: String,
     /// The newest machine version that its QEMU knows: `9.2`.
@@ -144,11 +147,13 @@ pub(crate) struct Vm {
     /// A task that holds the file lock, so that other writers time out.
     pub(crate) flock: Option<usize>,
     /// What pvestatd last told the cluster: status and name.
-    pub(crate) seen: Option<(String, String)>,
+    pub(crate) seen: Option<Seen>,
     /// The node that lists still name while its configuration is on another one already, or on its way.
     pub(crate) listed_on: Option<String>,
     /// No node has its configuration at this moment.
     pub(crate) in_flight: bool,
+    /// When its configuration was first written.
+    pub(crate) made_at: Millis,
     pub(crate) pid: u32,
     /// A shutdown asked for while the agent or ACPI is ignored never comes.
     pub(crate) ignores_shutdown: bool,
@@ -158,6 +163,16 @@ pub(crate) struct Vm {
     pub(crate) hard_stops: u32,
     /// Its own rules.
     pub(crate) firewall: crate::firewall::GuestFirewall,
+}
+
+/// What pvestatd told of a guest.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// QEMU's status.
+    pub(crate) status: String,
+    pub(crate) name: String,
+    /// Seconds it had run by then.
+    pub(crate) uptime: i64,
 }
 
 impl Vm {
@@ -174,6 +189,7 @@ impl Vm {
             seen: None,
             listed_on: None,
             in_flight: false,
+            made_at: 0,
             pid: 0,
             ignores_shutdown: false,
             shutdown_ms: 3_000,
@@ -357,7 +373,7 @@ impl State {
         let now = self.now();
         let cluster = self.cluster_mut(name);
         cluster.next_tick = now + STATD;
-        cluster.publish();
+        cluster.publish(now);
         crate::replication::run(cluster, now);
         crate::ha::round(self, name);
     }
@@ -386,12 +402,19 @@ impl Cluster {
     }
 
     /// pvestatd's round: what `/cluster/resources` will say until the next one.
-    pub(crate) fn publish(&mut self) {
-        let online: BTreeSet<String> =
-            self.nodes.iter().filter(|(_, n)| n.online).map(|(name, _)| name.clone()).collect();
-        for vm in self.vms.values_mut().filter(|vm| online.contains(&vm.node)) {
-            vm.seen = Some((vm.power.qmp().to_owned(), vm.name()));
+    pub(crate) fn publish(&mut self, now: Millis) {
+        let tells = |node: &Node| node.online && node.silent_since.is_none();
+        let telling: BTreeSet<String> =
+            self.nodes.iter().filter(|(_, node)| tells(node)).map(|(name, _)| name.clone()).collect();
+        for vm in self.vms.values_mut().filter(|vm| telling.contains(&vm.node)) {
+            let uptime = if vm.power == Power::Stopped { 0 } else { (now - vm.started_at) / 1000 };
+            vm.seen = Some(Seen { status: vm.power.qmp().to_owned(), name: vm.name(), uptime });
         }
+    }
+
+    /// Minutes a node's local time is ahead of UTC.
+    pub(crate) fn utc_offset(&self, node: &str) -> i64 {
+        self.nodes.get(node).map_or(0, |node| node.utc_offset)
     }
 
     /// A majority of the nodes must be on.

@@ -72,6 +72,16 @@ pub(crate) fn civil(seconds: i64) -> (i64, i64, i64, i64, i64, i64, i64) {
     (year, month, day, rest / 3600, rest / 60 % 60, rest % 60, days.rem_euclid(7))
 }
 
+/// The first second of a day, in seconds since 1970: the way back from [`civil`].
+pub(crate) fn seconds_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let yoe = year.rem_euclid(400);
+    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+    (era * 146_097 + doe - 719_468) * 86_400
+}
+
 /// An HTTP date.
 pub(crate) fn http_date(seconds: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -165,6 +175,10 @@ mod tests {
     fn dates_are_civil() {
         assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(log_date(1_767_323_045), "2026-01-02 03:04:05");
+        for days in [0, 59, 60, 365, 11_016, 20_454] {
+            let (year, month, day, ..) = civil(days * 86_400);
+            assert_eq!(seconds_of(year, month, day), days * 86_400);
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct ClusterSpec {
     /// Corosync name; absent for a stand-alone node.
     #[serde(default)]
     pub cluster_name: Option<String>,
-    /// Minutes the nodes' local time is ahead of UTC (archive names are local).
+    /// Minutes the nodes' local time is ahead of UTC (archive names are local, and read as such).
     #[serde(default)]
     pub utc_offset_minutes: i64,
     /// Nodes, by name.
@@ -83,6 +83,9 @@ pub struct NodeSpec {
     /// Bridges.
     #[serde(default = "default_bridges")]
     pub bridges: Vec<BridgeSpec>,
+    /// Minutes its local time is ahead of UTC, where it is not its cluster's.
+    #[serde(default)]
+    pub utc_offset_minutes: Option<i64>,
 }
 
 /// A bridge.

@@ -233,7 +233,7 @@ fn pool_limits(federation: &Federation, inventory: &Inventory, request: &Request
         let members = facts.guests.iter().filter(|guest| guest.pool.as_deref() == Some(pool.as_str()));
         members
             .filter(|guest| !is_self(request, name, guest))
-            .for_each(|guest| held.add(guest.cpus, guest.memory, guest.disk));
+            .for_each(|guest| held.add(guest.cpus_given(), guest.memory_given(), guest.disk));
     }
     let mut present = Present::new(inventory);
     for (cluster, planned) in ledger.iter() {

@@ -1,12 +1,12 @@
 //! Whether some node of a cluster has room: cores, memory, every disk and every bridge at once.
 //!
 //! Free is total × overcommit − total × reserve − what is given out. What is given out is configuration (all guests,
-//! running or not, containers and templates too), not load, so it does not breathe. Only storage is measured, and it
-//! only filters.
+//! running or not, containers too), not load, so it does not breathe. Templates, and fenced copies with them, can't run: they
+//! take no cores and no memory. Only storage is measured, and it only filters.
 
 use std::collections::BTreeMap;
 
-use super::inventory::{ClusterFacts, Inventory, NodeFacts, StorageFacts};
+use super::inventory::{ClusterFacts, GuestFacts, Inventory, NodeFacts, StorageFacts};
 use super::reason::Reason;
 use super::request::{Ledger, Request};
 use super::rules::{Present, is_self, node_allowed};
@@ -198,8 +198,8 @@ impl<'a> NodeRoom<'a> {
         let (overcommit, reserve) = (cluster.overcommit(), cluster.reserve());
         let others = || facts.guests.iter().filter(|guest| guest.node == node.name && !is_self(request, name, guest));
         let cores = f64::from(node.cpus) * (overcommit.cpu - reserve.cpu);
-        let given_cores = others().fold(0u32, |sum, guest| sum.saturating_add(guest.cpus));
-        let given_memory: Bytes = others().map(|guest| guest.memory).sum();
+        let given_cores = others().fold(0u32, |sum, guest| sum.saturating_add(guest.cpus_given()));
+        let given_memory: Bytes = others().map(GuestFacts::memory_given).sum();
         let given_memory = match cluster.capacity {
             // Without full sight the node's own figure stands in for guests the token does not see.
             Some(CapacitySource::Reported) if !facts.complete_sight => given_memory.max(node.memory_used),

@@ -110,6 +110,18 @@ pub struct GuestFacts {
     pub container: bool,
 }
 
+impl GuestFacts {
+    /// Cores that it may use. A template can't run, and neither can the copy that a move left, which is fenced as one.
+    pub fn cpus_given(&self) -> u32 {
+        if self.template { 0 } else { self.cpus }
+    }
+
+    /// Memory that it may use; a template none.
+    pub fn memory_given(&self) -> Bytes {
+        if self.template { Bytes::ZERO } else { self.memory }
+    }
+}
+
 /// One storage, on the nodes it is available on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -301,7 +301,7 @@ fn relocate(inventory: &mut Inventory, due: &Due, to: &ClusterName) {
     let mut guest = from.guests.remove(at);
     if let Some(facts) = inventory.clusters.get_mut(to) {
         let given = |node: &str| -> u64 {
-            facts.guests.iter().filter(|guest| guest.node == node).map(|guest| guest.memory.0).sum()
+            facts.guests.iter().filter(|guest| guest.node == node).map(|guest| guest.memory_given().0).sum()
         };
         let roomiest = facts.usable_nodes().max_by_key(|node| node.memory.0.saturating_sub(given(&node.name)));
         guest.node = roomiest.map(|node| node.name.clone()).unwrap_or_default();

@@ -9,7 +9,7 @@ use super::request::{Ledger, Request};
 use crate::model::Federation;
 use crate::names::ClusterName;
 
-/// Decides where `request` is recovered. `backups`: when the newest backup was made that each cluster sees, in seconds since 1970.
+/// Decides where `request` is recovered. `backups`: when the newest backup was made that each cluster sees, in seconds of one clock.
 ///
 /// Only clusters that see the newest of all are candidates: an older backup elsewhere would lose more, and nobody asked for that.
 /// Among them it is [`choose`]'s answer: rules, limits and capacity as for a new machine, a pin included.

@@ -5,7 +5,7 @@ use proxmox::{Error, Missing, VmConfig};
 
 use super::Backups;
 use crate::fleet::Fleet;
-use crate::guest::Record;
+use crate::guest::{Record, rfc3339};
 use crate::notes;
 use crate::rights::held;
 use crate::site::{Overview, Site};
@@ -17,10 +17,55 @@ pub struct Backup {
     pub volid: String,
     /// The node that can read it; `None` where every node can.
     pub node: Option<String>,
-    /// When it was made: seconds since 1970.
-    pub at: i64,
+    /// When it was made.
+    pub at: Made,
     /// The machine's configuration in it.
     pub config: VmConfig,
+}
+
+/// When a backup was made, in one clock for all that read it.
+///
+/// A backup in a file is named by the local time of the node that wrote it, and each node that lists it takes that for its own local
+/// time: two sites in two zones tell two ages of one file. So the name itself is read. Those of one cluster are in one zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Made {
+    /// Seconds since 1970 as the name reads, without its zone.
+    seconds: i64,
+    /// Whether the zone is UTC, as on a Proxmox Backup Server.
+    utc: bool,
+}
+
+impl Made {
+    /// `listed`: what the node says that listed it, which holds where the name tells nothing.
+    fn of(volid: &str, listed: Option<u64>) -> Made {
+        let listed = i64::try_from(listed.unwrap_or_default()).unwrap_or(i64::MAX);
+        named_time(volid).map_or(Made { seconds: listed, utc: true }, |seconds| Made { seconds, utc: false })
+    }
+
+    /// Seconds since 1970, good to compare with others of the same machine.
+    pub(crate) fn seconds(self) -> i64 {
+        self.seconds
+    }
+}
+
+impl std::fmt::Display for Made {
+    /// RFC 3339; without `Z` where the zone is that of whoever made it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = rfc3339(self.seconds);
+        if self.utc {
+            f.write_str(&text)
+        } else {
+            write!(f, "{} (local time where it was made)", text.trim_end_matches('Z'))
+        }
+    }
+}
+
+/// The time in the name of a backup in a file: `vzdump-qemu-100-2026_01_02-03_04_05.vma.zst`.
+fn named_time(volid: &str) -> Option<i64> {
+    let (_, rest) = volid.split_once("vzdump-qemu-")?;
+    let (_, time) = rest.split_once('-')?;
+    let time = jiff::civil::DateTime::strptime("%Y_%m_%d-%H_%M_%S", time.get(..19)?).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
 impl Backup {
@@ -98,10 +143,9 @@ impl Site {
                 }
                 Err(error) => return Err(format!("storage {} can't be listed: {error}", shelf.storage)),
             };
-            let made = |ctime: Option<u64>| i64::try_from(ctime.unwrap_or_default()).unwrap_or(i64::MAX);
             listed.extend(volumes.into_iter().map(|volume| {
                 let node = (!shelf.shared).then(|| shelf.node.clone());
-                (made(volume.ctime), volume.volid, node, shelf.node.clone())
+                (Made::of(&volume.volid, volume.ctime), volume.volid, node, shelf.node.clone())
             }));
         }
         listed.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
@@ -192,6 +236,18 @@ mod tests {
     fn node(name: &str, status: &str) -> Resource {
         let value = serde_json::json!({ "id": format!("node/{name}"), "type": "node", "node": name, "status": status });
         serde_json::from_value(value).expect("a node")
+    }
+
+    #[test]
+    fn a_backup_in_a_file_is_as_old_as_its_name_says_whoever_lists_it() {
+        let made = |name: &str, ctime| Made::of(&format!("nfs:backup/vzdump-qemu-100-{name}.vma.zst"), Some(ctime));
+        let (older, newer) = (made("2026_01_02-03_04_05", 1_767_400_000), made("2026_01_02-04_00_00", 1_767_300_000));
+        assert!(older < newer, "{older} {newer}");
+        assert_eq!(older, made("2026_01_02-03_04_05", 5), "two zones, one file");
+        assert_eq!(older.to_string(), "2026-01-02T03:04:05 (local time where it was made)");
+        let server = Made::of("pbs:backup/vm/100/2026-01-02T02:04:05Z", Some(1_767_319_445));
+        assert_eq!(server.to_string(), "2026-01-02T02:04:05Z");
+        assert_eq!(Made::of("nfs:backup/vzdump-qemu-100-2026_13_02-03_04_05.vma", None).seconds(), 0, "no time at all");
     }
 
     #[test]

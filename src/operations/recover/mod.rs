@@ -21,13 +21,13 @@ use federation::{ClusterName, Span};
 use proxmox::VmConfig;
 use tokio::sync::Mutex;
 
-pub use backups::Backup;
+pub use backups::{Backup, Made};
 use check::Check;
 
 use crate::create::Outcome;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
-use crate::guest::{Record, rfc3339};
+use crate::guest::Record;
 use crate::identity::Found;
 use crate::journal::{Journal, Kind, Place, Undo, move_pool, new_journal};
 use crate::operation::Taken;
@@ -71,27 +71,27 @@ impl Fleet {
     ) -> Result<Recovery, Failure> {
         let what = format!("Virtual machine {} can't be recovered", record.name);
         let pool = request.pool.as_ref().and_then(|pool| federation.pools.get(pool));
-        let times: BTreeMap<ClusterName, i64> = backups
+        let made: BTreeMap<ClusterName, Made> = backups
             .newest
             .iter()
             .filter(|(cluster, _)| pool.is_some_and(|pool| pool.clusters.contains(*cluster)))
             .map(|(cluster, backup)| (cluster.clone(), backup.at))
             .collect();
-        if times.is_empty() {
+        if made.is_empty() {
             return Err(no_backup(&what, record, backups));
         }
+        let times = made.iter().map(|(cluster, made)| (cluster.clone(), made.seconds())).collect();
         let mut ledger = ledger.lock().await;
         ledger.forget(request.pool.as_ref(), &request.name);
         let decision = recover(federation, inventory, request, &ledger, &times).map_err(|refusal| {
-            let newest = times.values().max().copied().unwrap_or_default();
+            let newest = made.values().max().map(Made::to_string).unwrap_or_default();
             Failure::new(&what)
-                .at(format!("no cluster that sees its newest backup ({}) can take it:\n{refusal}", rfc3339(newest)))
+                .at(format!("no cluster that sees its newest backup ({newest}) can take it:\n{refusal}"))
                 .next("make room there; or name a cluster with an older backup in `cluster`")
         })?;
         ledger.record(decision.cluster.clone(), request.clone());
-        let at = times.get(&decision.cluster).copied().unwrap_or_default();
-        let placement =
-            format!("{} ({} is lost: recovered from its backup of {})", decision.why, record.cluster, rfc3339(at));
+        let at = made.get(&decision.cluster).map(Made::to_string).unwrap_or_default();
+        let placement = format!("{} ({} is lost: recovered from its backup of {})", decision.why, record.cluster, at);
         Ok(Recovery { to: decision.cluster, placement })
     }
 
@@ -129,7 +129,7 @@ impl Fleet {
             method: Method::BackupRestore,
             bytes,
             duration,
-            backup: Some(rfc3339(begun.backup.at)),
+            backup: Some(begun.backup.at.to_string()),
             warnings: begun.check.warnings,
         }))
     }
@@ -376,7 +376,7 @@ fn no_backup(what: &str, record: &Record, backups: &Backups) -> Failure {
     let elsewhere = backups
         .newest
         .iter()
-        .map(|(cluster, backup)| format!("; {cluster}, which is not of its pool, sees one of {}", rfc3339(backup.at)));
+        .map(|(cluster, backup)| format!("; {cluster}, which is not of its pool, sees one of {}", backup.at));
     let doubts = backups.doubts.iter().map(|doubt| format!("; {doubt}"));
     Failure::new(what)
         .at(format!(

@@ -91,6 +91,11 @@ impl VmStatus {
         self.status == "running"
     }
 
+    /// Whether the guest itself runs: not where a backup has started QEMU for a guest that is stopped (`pve-behaviour.md` §6).
+    pub fn runs_itself(&self) -> bool {
+        self.is_running() && self.qmpstatus.as_deref() != Some("prelaunch")
+    }
+
     /// Whether its processor stands still.
     pub fn is_paused(&self) -> bool {
         self.qmpstatus.as_deref() == Some("paused")

@@ -16,12 +16,10 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
         text.push_str(&format!("#{}\n", percent_encode_notes(line)));
     }
     let (mut disks, mut data_of) = (Vec::new(), Vec::new());
-    let mut left_out = Vec::new();
     for drive in drives(&vm.conf).filter(|d| d.is_backed_up()) {
         let no = drive.option("backup").is_some_and(|flag| flag == "0" || flag == "no");
         let no_efi = drive.slot == "efidisk0" && vm.conf.get("bios").is_none_or(|bios| bios != "ovmf");
         if no || no_efi {
-            left_out.push(drive.slot.clone());
             continue;
         }
         if drive.is_path() {
@@ -51,9 +49,7 @@ pub(crate) fn snapshot(st: &State, cluster: &str, node: &str, vmid: u32) -> Resu
     }
     for (key, value) in &vm.conf {
         let skip = ["description", "lock", "parent"].contains(&key.as_str()) || is_unused(key);
-        if !skip && left_out.contains(key) {
-            text.push_str(&format!("#{key}: {value}\n"));
-        } else if !skip {
+        if !skip {
             text.push_str(&format!("{key}: {value}\n"));
         }
     }
@@ -84,8 +80,7 @@ pub(crate) fn parse_conf(text: &str) -> std::collections::BTreeMap<String, Strin
     let mut notes = Vec::new();
     for line in text.lines() {
         if let Some(note) = line.strip_prefix('#') {
-            let commented = note.split_once(": ").is_some_and(|(key, _)| crate::qemu::is_drive(key));
-            if !note.starts_with("qmdump#") && !commented {
+            if !note.starts_with("qmdump#") {
                 notes.push(crate::util::percent_decode(note, false));
             }
         } else if let Some((key, value)) = line.split_once(": ") {

@@ -48,6 +48,19 @@ fn archive_file(call: &Call<'_>, node: &str, volid: &str) -> Result<std::path::P
     }
 }
 
+/// The line of a disk that is excluded from backups becomes a comment, which is to say a line of the notes (pve-behaviour.md §18.24).
+fn comment_excluded(conf: &mut BTreeMap<String, String>) {
+    let no = |key: &str, line: &str| {
+        is_drive(key) && Drive::parse(key, line).option("backup").is_some_and(|flag| flag == "0" || flag == "no")
+    };
+    let excluded: Vec<String> = conf.iter().filter(|(key, line)| no(key, line)).map(|(key, _)| key.clone()).collect();
+    for key in excluded {
+        let line = conf.remove(&key).unwrap_or_default();
+        let notes = conf.get("description").map(|notes| format!("{notes}\n")).unwrap_or_default();
+        conf.insert("description".to_owned(), format!("{notes}{key}: {line}"));
+    }
+}
+
 /// `vzdump-qemu-100-2026_01_02-03_04_05.vma.zst`
 fn is_archive_name(volid: &str) -> bool {
     let name = volid.rsplit('/').next().unwrap_or_default();
@@ -401,6 +414,7 @@ impl Restore {
     ) -> Result<BTreeMap<String, String>, ApiError> {
         let mut conf = parse_conf(&header.conf);
         conf.retain(|key, _| !is_unused(key) && key != "lock" && key != "parent");
+        comment_excluded(&mut conf);
         for (slot, volid) in &self.made {
             if let Some(mut drive) = archived_drive(&conf, slot) {
                 drive.volume.clone_from(volid);

@@ -266,7 +266,7 @@ impl Vzdump {
     }
 
     fn local(&self, st: &State, at: &At, now: i64) -> i64 {
-        now / 1000 + st.cluster(&at.cluster).utc_offset * 60
+        now / 1000 + st.cluster(&at.cluster).utc_offset(&self.node) * 60
     }
 
     fn fail_guest(&mut self, st: &mut State, at: &At, vmid: u32, text: &str) {

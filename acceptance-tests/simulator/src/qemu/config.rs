@@ -345,11 +345,11 @@ pub(crate) fn resize(call: &mut Call<'_>) -> Answer {
     let Some(wanted) = options::resized(now, &size) else {
         return Err(ApiError::param("size", "value does not match the regex pattern"));
     };
-    if wanted < now {
-        return Err(ApiError::die("shrinking disks is not supported"));
-    }
     let on = node.clone();
     let work = Once(Some(move |st: &mut State, at: &At| {
+        if wanted < now {
+            return Err(ApiError::die("shrinking disks is not supported"));
+        }
         let (key, name) = st
             .locate(&at.cluster, &on, &drive.volume)
             .map(|(key, name)| (key, name.to_owned()))

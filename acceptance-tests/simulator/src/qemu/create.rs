@@ -78,6 +78,7 @@ pub(crate) fn refuse_taken(call: &Call<'_>, verb: &str, vmid: u32) -> Result<(),
 pub(crate) fn stub(st: &mut State, cluster: &str, node: &str, vmid: u32) {
     let mut vm = Vm::new(vmid, node);
     vm.conf.insert("lock".to_owned(), "create".to_owned());
+    vm.made_at = st.now();
     st.cluster_mut(cluster).vms.insert(vmid, vm);
 }
 

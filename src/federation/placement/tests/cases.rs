@@ -392,3 +392,23 @@ fn of_a_set_what_exists_stays_and_what_may_be_in_the_dark_is_taken_to_be_there()
     inventory.clusters.get_mut(&cluster("c")).unwrap().guests.iter_mut().for_each(|guest| guest.template = true);
     assert!(placed(&inventory)[0].starts_with("new "), "{:?}", placed(&inventory));
 }
+
+/// Nothing fenced or made a template can run; its disks are there all the same.
+#[test]
+fn a_template_takes_room_on_disks_and_none_of_cores_and_memory() {
+    let (mut federation, mut inventory) = one();
+    federation.pools.get_mut("prod").unwrap().limits =
+        Limits { max_cpu_cores: Some(4), max_memory: Some(Bytes::from_gib(8)), ..Limits::default() };
+    let facts = inventory.clusters.get_mut("ams").unwrap();
+    facts.nodes.truncate(1);
+    let large =
+        GuestFacts { memory: Bytes::from_gib(120), cpus: 120, disk: Bytes::from_gib(5), ..guest(100, "old", "x") };
+    facts.guests.push(GuestFacts { template: true, ..large.clone() });
+    let small = Request { cpus: 2, memory: Bytes::from_gib(4), ..vm("x") };
+    assert!(choose(&federation, &inventory, &small, &Ledger::new()).is_ok());
+    federation.pools.get_mut("prod").unwrap().limits.max_storage = Some(Bytes::from_gib(4));
+    expect(&federation, &inventory, &small, "max_storage");
+    federation.pools.get_mut("prod").unwrap().limits = Limits::default();
+    inventory.clusters.get_mut("ams").unwrap().guests[0] = large;
+    assert!(choose(&federation, &inventory, &small, &Ledger::new()).is_err(), "the same machine, not fenced");
+}

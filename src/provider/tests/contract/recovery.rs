@@ -58,6 +58,37 @@ async fn a_recovery_is_planned_whatever_the_facts_say_by_then_and_never_becomes_
     assert_eq!(back[0].private, machines[0].1.private);
 }
 
+/// Two storages hold backups, and in the target each is read by a node in a zone of its own: a file's age is its name there, read as
+/// local time.
+#[tokio::test]
+async fn the_newest_backup_is_the_newest_in_whatever_zones_it_is_read() {
+    let mut plan = simulator::World::three_sites().expect("a world");
+    let second = serde_json::json!({ "type": "nfs", "content": ["backup"], "capacity": "1TiB", "server": "10.9.9.9", "export": "/b" });
+    for (name, nodes) in [(LOST, None), ("databarn-dr", Some(["db2"]))] {
+        let mut second = second.clone();
+        second["nodes"] = serde_json::json!(nodes);
+        let cluster = plan.clusters.get_mut(name).expect("the cluster");
+        cluster.storages.insert("second".into(), serde_json::from_value(second).expect("a storage"));
+    }
+    let dr = plan.clusters.get_mut("databarn-dr").expect("the cluster");
+    dr.nodes.get_mut("db2").expect("its node").utc_offset_minutes = Some(-600);
+    let world = World::of(plan).await;
+    let machines = made(&world, &["zoned-1"]).await;
+    let site = world.sim.cluster(LOST);
+    for storage in ["second", "transfer"] {
+        site.schedule_backup("nightly", Some("production-pool"), storage, Duration::ZERO);
+        world.sim.advance(Duration::from_secs(7200));
+        assert_eq!(site.archives(storage).len(), 1, "{:?}", site.newest_log("vzdump"));
+    }
+    site.set_dark(true).await;
+    let reader = told(&world, "zones.yaml", YAML).await;
+    let (states, said) = read(&reader, &machines).await;
+    assert!(proposes(&states[0]), "{said:?}");
+    let private = String::from_utf8_lossy(&states[0].private).into_owned();
+    assert!(private.contains("transfer:backup/") && !private.contains("second:backup/"), "{private}");
+    assert_eq!(planned(&reader, &machines[0].0, &states[0]).await, "databarn-dr");
+}
+
 #[tokio::test]
 async fn machines_of_one_lost_site_count_for_each_other() {
     let world = World::start().await;

@@ -27,6 +27,12 @@ impl Vzdump {
             ));
         }
         self.describe(st, at, vmid, was, &mode)?;
+        let stays_up = st.cluster(&cluster).vms.get(&vmid).is_some_and(|vm| vm.ignores_shutdown);
+        if was != Power::Stopped && mode == "stop" && stays_up {
+            // Nobody stops it hard for a backup (§18.15).
+            self.info(st, at, "stopping virtual guest");
+            return Err(ApiError::die("VM quit/powerdown failed - got timeout"));
+        }
         let vm = st.cluster_mut(&cluster).vm_to_write(&self.node, vmid)?;
         vm.check_lock()?;
         vm.conf.insert("lock".to_owned(), "backup".to_owned());

@@ -121,7 +121,7 @@ impl Migrate {
 
     /// A log line as all migrations print them: the node's local time first.
     fn info(&self, st: &mut State, at: &At, text: impl AsRef<str>) {
-        let local = st.seconds() + st.cluster(&at.cluster).utc_offset * 60;
+        let local = st.seconds() + st.cluster(&at.cluster).utc_offset(&self.order.node) * 60;
         for line in text.as_ref().lines() {
             st.say(at, format!("{} {line}", log_date(local)));
         }
