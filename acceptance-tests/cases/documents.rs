@@ -1,6 +1,7 @@
 //! What the documents say of the code is true: requirements name tests that exist, reference pages are generated from the
 //! schema, examples run, and so does every block that README and docs show.
 mod blocks;
+mod citations;
 mod pages;
 
 use std::collections::BTreeSet;
