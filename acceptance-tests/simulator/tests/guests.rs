@@ -450,3 +450,49 @@ async fn a_volume_moves_to_another_storage_or_stays_where_it_was() {
     assert_eq!(after.disks[0].sha256, before.disks[0].sha256);
     assert!(!volumes().iter().any(|volid| volid.starts_with("ceph-pool:")), "{:?}", volumes());
 }
+
+/// What is stored of a configuration is not always what was sent (§4, §18.5): tags by `tag-style`, booleans and drive lines printed anew,
+/// sizes in whole KiB, a boot order of devices that are there.
+#[tokio::test]
+async fn a_configuration_is_stored_as_it_is_printed() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    let config = || prod.vm(100).expect("there").config;
+    let path = format!("{ONE}/config");
+    for (style, sent, stored) in [
+        ("", "Web,b;web a", "a;b;web"),
+        ("case-sensitive=1", "b;A;a", "A;a;b"),
+        ("ordering=config", "B;a;b", "b;a"),
+        ("", ";", " "),
+    ] {
+        prod.set_option("tag-style", style);
+        assert_eq!(api.put(&path, &[("tags", sent)]).await.status, 200);
+        assert_eq!(config()["tags"], stored, "{style}");
+    }
+    api.put(&path, &[("net0", "model=virtio,macaddr=bc:24:11:0a:0b:0c,link_down=yes,bridge=vmbr0")]).await;
+    assert_eq!(config()["net0"], "virtio=bc:24:11:0a:0b:0c,bridge=vmbr0,link_down=1");
+    for (asked, size) in [("0.03", "31458K"), ("0.001", "1049K"), ("1.5", "1536M")] {
+        let disk = format!("ceph-pool:{asked},ssd=on,discard=on");
+        api.put(&path, &[("scsi1", disk.as_str())]).await;
+        assert!(config()["scsi1"].ends_with(&format!(",discard=on,size={size},ssd=1")), "{:?}", config());
+    }
+    api.put(&path, &[("boot", "order=usb0")]).await.refused(500, "invalid bootorder: device 'usb0' does not exist'");
+    assert_eq!(api.put(&path, &[("boot", "order=scsi1;usb0"), ("usb0", "spice")]).await.status, 200);
+}
+
+/// qemu-server plugs `vcpus` of all processors in: more than there are is no machine that starts.
+#[tokio::test]
+async fn more_vcpus_than_processors_do_not_start() {
+    let sim = three_sites().await;
+    let prod = sim.cluster("worldstream-prod");
+    prod.create_vm(&guest(100, "ws1", "ceph-pool", None, false)).expect("a guest");
+    let api = Api::new(&prod, Some("platform"));
+    assert_eq!(api.put(&format!("{ONE}/config"), &[("cores", "2"), ("vcpus", "3")]).await.status, 200);
+    let start = api.post(&format!("{ONE}/status/start"), &[]).await;
+    assert_eq!(api.wait(&start).await, "start failed: QEMU exited with code 1");
+    api.put(&format!("{ONE}/config"), &[("vcpus", "2")]).await;
+    let start = api.post(&format!("{ONE}/status/start"), &[]).await;
+    assert_eq!(api.wait(&start).await, "OK");
+}

@@ -95,6 +95,11 @@ fn check(call: &mut Call<'_>, change: &Change) -> Result<(), ApiError> {
     if !skiplock && !unlocks {
         vm.check_lock()?;
     }
+    let is_there = |device: &str| {
+        let known = change.set.contains_key(device) || vm.conf.contains_key(device) || vm.pending.contains_key(device);
+        known && !change.delete.iter().any(|key| key == device)
+    };
+    options::check_boot(change.set.get("boot").map(String::as_str), is_there)?;
     let value = |key: &str| change.set.get(key).or_else(|| vm.conf.get(key)).map(String::as_str);
     options::check_memory(value("memory"), value("balloon"))
 }

@@ -124,17 +124,16 @@ pub(crate) fn normal_net(st: &mut State, cluster: &str, value: &str) -> String {
         match part.split_once('=') {
             None => model = part.to_owned(),
             Some(("model", value)) => model = value.to_owned(),
-            Some(("macaddr", value)) => mac = Some(value.to_uppercase()),
-            Some((
-                key @ ("bridge" | "firewall" | "link_down" | "mtu" | "queues" | "rate" | "tag" | "trunks"
-                | "host-tunnel"),
-                value,
-            )) => {
+            Some(("macaddr", value)) => mac = Some(value.to_owned()),
+            Some((key @ ("firewall" | "link_down"), value)) => {
+                options.insert(key.to_owned(), flag(value));
+            }
+            Some((key @ ("bridge" | "mtu" | "queues" | "rate" | "tag" | "trunks" | "host-tunnel"), value)) => {
                 options.insert(key.to_owned(), value.to_owned());
             }
             Some((key, value)) => {
                 model = key.to_owned();
-                mac = Some(value.to_uppercase());
+                mac = Some(value.to_owned());
             }
         }
     }
@@ -143,20 +142,52 @@ pub(crate) fn normal_net(st: &mut State, cluster: &str, value: &str) -> String {
     format!("{model}={mac}{options}")
 }
 
-/// Lower case, each once, in order.
-fn normal_tags(value: &str) -> String {
-    let mut tags: Vec<_> = split_list(value).map(str::to_lowercase).collect();
-    tags.sort();
-    tags.dedup();
-    tags.join(";")
+/// A boolean of a property string, in whichever spelling, as it is printed.
+fn flag(value: &str) -> String {
+    match value.to_lowercase().as_str() {
+        "on" | "yes" | "true" => "1".to_owned(),
+        "off" | "no" | "false" => "0".to_owned(),
+        _ => value.to_owned(),
+    }
 }
 
-/// `STORAGE:SIZE` of an allocation, in bytes.
+/// Options of drives that are booleans.
+const DRIVE_FLAGS: [&str; 10] = [
+    "backup",
+    "detect_zeroes",
+    "iothread",
+    "pre-enrolled-keys",
+    "replicate",
+    "ro",
+    "scsiblock",
+    "shared",
+    "snapshot",
+    "ssd",
+];
+
+/// Each once, in lower case and in order unless the datacenter's `tag-style` says otherwise; a blank where there is none.
+fn normal_tags(c: &Cluster, value: &str) -> String {
+    let style = c.options.get("tag-style").and_then(|style| style.as_str()).unwrap_or_default();
+    let says = |part: &str| style.split(',').any(|one| one == part);
+    let case = |tag: &str| if says("case-sensitive=1") { tag.to_owned() } else { tag.to_lowercase() };
+    let mut tags: Vec<String> = Vec::new();
+    for tag in split_list(value).map(case) {
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if !says("ordering=config") {
+        tags.sort();
+    }
+    if tags.is_empty() { " ".to_owned() } else { tags.join(";") }
+}
+
+/// `STORAGE:SIZE` of an allocation, in bytes: whole KiB, rounded up.
 fn allocation(volume: &str) -> Option<(&str, u64)> {
     let (storage, size) = volume.split_once(':')?;
     let gib: f64 = size.parse().ok()?;
     let whole = size.parse::<u64>().ok().map(|gib| gib << 30);
-    Some((storage, whole.unwrap_or((gib * (1u64 << 30) as f64) as u64)))
+    Some((storage, whole.unwrap_or(((gib * (1u64 << 20) as f64).ceil() as u64) << 10)))
 }
 
 /// May this caller use what a drive line names? Checked before anything is changed.
@@ -186,6 +217,9 @@ pub(crate) fn normal_drive(
     value: &str,
 ) -> Result<String, ApiError> {
     let mut drive = Drive::parse(key, value);
+    for (_, option) in drive.options.iter_mut().filter(|(name, _)| DRIVE_FLAGS.contains(&name.as_str())) {
+        *option = flag(option);
+    }
     let asked = drive.volume.clone();
     if let Some((storage, size)) = allocation(&asked) {
         // EFI variables and TPM state have sizes of their own.
@@ -235,13 +269,23 @@ pub(crate) fn normal(
     }
     Ok(match key {
         _ if is_net(key) => normal_net(st, cluster, value),
-        "tags" => normal_tags(value),
+        "tags" => normal_tags(st.cluster(cluster), value),
         "description" => value.trim_end().to_owned(),
         "vmgenid" if value == "1" => st.fresh_uuid("vmgenid"),
         // The password is kept as a hash; which one makes no difference here.
         "cipassword" => format!("$5$sim${}", crate::util::sha1_hex(value)),
         _ => value.to_owned(),
     })
+}
+
+/// What a boot order names has to be there, or to come with the same call.
+pub(crate) fn check_boot(boot: Option<&str>, is_there: impl Fn(&str) -> bool) -> Result<(), ApiError> {
+    let order = boot.into_iter().flat_map(|boot| boot.split(',')).filter_map(|part| part.strip_prefix("order="));
+    match order.flat_map(split_list).find(|device| !is_there(device)) {
+        // The stray quote is Proxmox VE's.
+        Some(device) => Err(ApiError::die(format!("invalid bootorder: device '{device}' does not exist'"))),
+        None => Ok(()),
+    }
 }
 
 /// Rules between keys.

@@ -79,6 +79,10 @@ pub(crate) fn check_host(st: &State, cluster: &str, node: &str, vmid: u32) -> Re
     if vm.cpus() > u64::from(facts.cpus) {
         return Err(ApiError::die(format!("MAX {} vcpus allowed per VM on this node", facts.cpus)));
     }
+    if vm.conf.get("vcpus").and_then(|vcpus| vcpus.parse().ok()).is_some_and(|vcpus: u64| vcpus > vm.cpus()) {
+        // More are to be plugged in than there are sockets and cores for.
+        return Err(ApiError::die("start failed: QEMU exited with code 1"));
+    }
     let taken: u64 =
         c.vms.values().filter(|vm| vm.node == node && vm.power == Power::Running).map(|vm| vm.memory()).sum();
     if taken + vm.memory() > facts.memory {
