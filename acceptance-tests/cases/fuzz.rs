@@ -168,7 +168,7 @@ fn read_config(config: &proxmox::VmConfig) {
     let _ = (config.name(), config.cores(), config.sockets(), config.memory_mib(), config.cpu_type(), config.tags());
     let _ = (config.onboot(), config.protection(), config.template(), config.lock(), config.bios(), config.machine());
     let _ = (config.uuid(), config.agent(), config.boot(), config.unused(), config.state_disks());
-    for disk in config.disks().into_iter().flatten().map(|(_, disk)| disk) {
+    for disk in config.disks().into_values() {
         let _ = (
             disk.storage(),
             disk.volume_name(),
@@ -178,7 +178,7 @@ fn read_config(config: &proxmox::VmConfig) {
             disk.backup(),
         );
     }
-    for nic in config.nics().into_iter().flatten().map(|(_, nic)| nic) {
+    for nic in config.nics().into_values() {
         let _ = (nic.mac(), nic.bridge(), nic.tag(), nic.firewall(), nic.link_down());
     }
     assert!(config.host_ties().len() <= config.raw().len());

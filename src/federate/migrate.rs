@@ -32,7 +32,7 @@ pub(crate) async fn run(common: &Common, asked: &Migrate, json: bool) -> Result<
         by(&source, &from, &to, method).await;
     }
     let guest = guest(&source, &asked.vm, &from).await?;
-    let mut spec = VmSpec::of(&guest, &source.fleet.facts(from.as_str())).map_err(wrong)?;
+    let mut spec = VmSpec::of(&guest, &source.fleet.facts(from.as_str()));
     wish(&mut spec, asked);
     if guest.operation.is_some() && !asked.dry_run {
         return carry_out(source, asked, &spec, &guest, &to, None, json).await;

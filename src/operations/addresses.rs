@@ -64,7 +64,7 @@ impl Fleet {
 
 /// By the machine's slots, what the guest made itself last; without the loopback interface.
 fn interfaces(told: Vec<GuestInterface>, config: &VmConfig) -> Vec<Interface> {
-    let nics = config.nics().unwrap_or_default();
+    let nics = config.nics();
     let slot = |mac: &str| {
         let mut own = nics.iter().filter(|(_, nic)| nic.mac().is_some_and(|own| own.eq_ignore_ascii_case(mac)));
         own.next().map(|(slot, _)| slot.clone())

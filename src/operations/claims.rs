@@ -184,7 +184,7 @@ fn claimed<'a>(operations: &'a BTreeMap<&str, Journal>, vmid: u32, own: &str) ->
 }
 
 fn guest_as(config: &proxmox::VmConfig) -> GuestFacts {
-    let disks = config.disks().unwrap_or_default();
+    let disks = config.disks();
     GuestFacts {
         name: config.name().unwrap_or_default().to_owned(),
         cpus: u32::try_from(config.cores().saturating_mul(config.sockets())).unwrap_or(u32::MAX),

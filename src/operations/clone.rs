@@ -199,15 +199,14 @@ pub(crate) fn clone_params(spec: &VmSpec, template: &Template, to: &Place, notes
 }
 
 fn is_shared(config: &VmConfig, facts: &ClusterFacts) -> bool {
-    let disks =
-        config.disks().unwrap_or_default().into_values().chain(config.state_disks().unwrap_or_default().into_values());
+    let disks = config.disks().into_values().chain(config.state_disks().into_values());
     let mut storages = disks.filter_map(|disk| disk.storage().map(str::to_owned));
     storages.all(|name| facts.storages.iter().any(|storage| storage.name == name && storage.shared))
 }
 
 /// A disk grows to what is configured; it can't shrink to it.
 fn fits(template: &Template, spec: &VmSpec, site: &Site, what: &str) -> Result<(), Failure> {
-    let disks = template.config.disks().unwrap_or_default();
+    let disks = template.config.disks();
     for (slot, wish) in &spec.disks {
         let has = disks.get(&slot.to_string()).and_then(DiskSpec::size_bytes).map(Bytes).unwrap_or_default();
         if has > wish.size {

@@ -1,8 +1,8 @@
 //! Owns what has to be written so that a guest becomes what is wanted: only what we model, and only where it differs.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use federation::Slot;
-use proxmox::{Boot, DiskSpec, NicSpec, Params, PropertyString, Smbios1};
+use proxmox::{Boot, DiskSpec, NicSpec, Params, PropertyString, Smbios1, Stored};
 
 use crate::disks::{Whereabouts, whereabouts};
 use crate::failure::Failure;
@@ -66,6 +66,7 @@ impl Difference<'_> {
         if config.sockets() != u64::from(new.cpu.sockets) {
             change.set("sockets", new.cpu.sockets);
         }
+        self.plugged_in(change);
         if config.cpu_type().unwrap_or("kvm64") != new.cpu.model {
             change.set("cpu", cpu(config.cpu(), &new.cpu.model));
         }
@@ -91,14 +92,24 @@ impl Difference<'_> {
         }
     }
 
+    /// `vcpus` beside other cores: a machine with more plugged in than it has does not start, and one that had all of them plugged in
+    /// shall have all of the new ones. Fewer on purpose stay fewer.
+    fn plugged_in(&self, change: &mut Change) {
+        let (config, all) = (&self.guest.config, u64::from(self.new.vcpus()));
+        let had = config.cores().saturating_mul(config.sockets());
+        if had != all && config.vcpus().is_some_and(|vcpus| vcpus > all || vcpus >= had) {
+            change.delete.push("vcpus".into());
+        }
+    }
+
     fn words(&self, change: &mut Change, what: &str) -> Result<(), Failure> {
         let (config, new) = (&self.guest.config, self.new);
-        if config.name() != Some(new.name.as_str()) {
-            change.set("name", &new.name);
+        if let Some(name) = new.written_name().filter(|name| config.name() != Some(name.as_str())) {
+            change.set("name", name);
         }
         if let Some(tags) = &new.tags {
-            let is: BTreeSet<String> = config.tags().into_iter().collect();
-            match (is == *tags, tags.is_empty()) {
+            let is = config.get("tags").unwrap_or_default();
+            match (Stored::Tags.same(is, &join_tags(tags)), tags.is_empty()) {
                 (true, _) => {}
                 (false, true) => change.delete.push("tags".into()),
                 (false, false) => change.set("tags", join_tags(tags)),
@@ -106,11 +117,17 @@ impl Difference<'_> {
         }
         let text = new.description.as_ref().unwrap_or(&self.guest.description);
         let mark = self.mark();
-        if *text != self.guest.description || mark != self.guest.mark {
-            let notes = crate::notes::join(text, &mark).map_err(|error| {
-                Failure::new(what).at(format!("{}: {error}", self.guest.place)).next("shorten `description`")
-            })?;
-            change.set("description", notes);
+        let other_text = !Stored::Notes.same(text, &self.guest.description);
+        if other_text || mark != self.guest.mark {
+            match crate::notes::join(text, &mark) {
+                Ok(notes) => change.set("description", notes),
+                // Notes that were there first leave no room for saying that the machine is managed.
+                Err(_) if !other_text => {}
+                Err(error) => {
+                    let failure = Failure::new(what).at(format!("{}: {error}", self.guest.place));
+                    return Err(failure.next("shorten `description`"));
+                }
+            }
         }
         Ok(())
     }
@@ -127,17 +144,20 @@ impl Difference<'_> {
     }
 
     fn devices(&self, change: &mut Change, what: &str) -> Result<(), Failure> {
-        let disks = self.guest.config.disks().unwrap_or_default();
+        let disks = self.guest.config.disks();
         by_slot(change, self.old.map(|old| &old.disks), &self.new.disks, &disks, |slot, wish, disk| {
             let Some(disk) = disk else { return self.missing(slot, wish, what).map(Some) };
             let mut wanted = disk.clone();
             set_options(&mut wanted, wish);
             Ok((wanted != *disk).then(|| wanted.to_string()))
         })?;
-        let nics = self.guest.config.nics().unwrap_or_default();
+        let nics = self.guest.config.nics();
         by_slot(change, self.old.map(|old| &old.nics), &self.new.nics, &nics, |slot, wish, nic| {
-            let place = self.on.nics.get(&slot).ok_or_else(|| unnamed(what, slot, "a network or a bridge"))?;
-            let Some(nic) = nic else { return Ok(Some(wish.device(place, false))) };
+            let place = self.on.nics.get(&slot);
+            let Some(nic) = nic else {
+                let place = place.ok_or_else(|| unnamed(what, slot, "a network or a bridge"))?;
+                return Ok(Some(wish.device(place, false)));
+            };
             let wanted = nic_as_wished(nic, wish, place);
             Ok((wanted != *nic).then(|| wanted.to_string()))
         })
@@ -181,13 +201,17 @@ impl Difference<'_> {
         if let Some(bios) = new.bios.as_deref().filter(|bios| *bios != config.bios()) {
             change.set("bios", bios);
         }
+        // A machine that somebody gave UEFI without a disk for its variables is left so.
+        let is_news = config.bios() != OVMF || self.old.is_none_or(|old| old.bios.as_deref() != Some(OVMF));
         if new.bios.as_deref() == Some(OVMF)
+            && is_news
             && config.get(EFI_SLOT).is_none()
             && let Some(storage) = self.beside_the_first_disk()
         {
             change.set(EFI_SLOT, efi_disk(&storage));
         }
-        if let Some(machine) = new.machine.as_deref().filter(|machine| Some(*machine) != config.machine()) {
+        let same = |machine: &str| config.machine().is_some_and(|is| Stored::Properties("type").same(is, machine));
+        if let Some(machine) = new.machine.as_deref().filter(|machine| !same(machine)) {
             change.set("machine", machine);
         }
         if let Some(order) = self.boot_order().filter(|order| config.boot().order() != *order) {
@@ -212,7 +236,7 @@ impl Difference<'_> {
 
     /// The storage of the guest's first disk, or where its first disk would go.
     fn beside_the_first_disk(&self) -> Option<String> {
-        let disks = self.guest.config.disks().unwrap_or_default();
+        let disks = self.guest.config.disks();
         let own = disks.values().find(|disk| !disk.is_cdrom() && !disk.is_cloudinit());
         own.and_then(DiskSpec::storage).or(self.on.main_storage().map(String::as_str)).map(str::to_owned)
     }
@@ -220,7 +244,7 @@ impl Difference<'_> {
     fn cloud_init(&self, change: &mut Change) {
         let Some(new) = &self.new.cloud_init else { return };
         let config = &self.guest.config;
-        let disks = config.disks().unwrap_or_default();
+        let disks = config.disks();
         if !disks.values().any(DiskSpec::is_cloudinit) {
             let taken = |slot: &str| {
                 disks.contains_key(slot) || slot.parse().is_ok_and(|slot: Slot| self.new.disks.contains_key(&slot))
@@ -260,7 +284,6 @@ impl Difference<'_> {
 impl CloudInitWish {
     /// What a guest's configuration tells its cloud-init. The password can't be read.
     pub fn of(config: &proxmox::VmConfig) -> CloudInitWish {
-        let words = |key: &str| config.get(key).map(|text| text.split_whitespace().map(str::to_owned).collect());
         let addresses = (0..32_u8).filter_map(|number| {
             let wish = AddressWish::read(config.get(&format!("ipconfig{number}"))?);
             Some((format!("net{number}").parse().ok()?, wish))
@@ -270,7 +293,7 @@ impl CloudInitWish {
             ssh_keys: config.ssh_keys(),
             password: None,
             addresses: addresses.collect(),
-            dns: words("nameserver"),
+            dns: config.get("nameserver").map(proxmox::words),
         }
     }
 }
@@ -322,18 +345,20 @@ fn set_options(disk: &mut DiskSpec, wish: &DiskWish) {
     }
 }
 
-fn nic_as_wished(nic: &NicSpec, wish: &NicWish, place: &NicPlace) -> NicSpec {
+fn nic_as_wished(nic: &NicSpec, wish: &NicWish, place: Option<&NicPlace>) -> NicSpec {
     let mut wanted = nic.clone();
     let mac = wish.mac.as_deref().or(nic.mac()).map(str::to_owned);
     let same_mac = mac.as_deref().zip(nic.mac()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
     if nic.model() != wish.model || !same_mac {
         wanted.set_model(&wish.model, mac.as_deref());
     }
-    if nic.bridge() != Some(place.bridge.as_str()) {
-        wanted.set_bridge(&place.bridge);
+    let (bridge, vlan) = (place.map(|place| place.bridge.as_str()), place.and_then(|place| place.vlan));
+    if nic.bridge() != bridge {
+        wanted.set_option("bridge", bridge);
     }
-    if nic.tag() != place.vlan {
-        wanted.set_tag(place.vlan);
+    // Without a bridge there is no VLAN either, but none that stands there is in the way.
+    if nic.tag() != vlan && place.is_some() {
+        wanted.set_tag(vlan);
     }
     if nic.firewall() != wish.firewall {
         wanted.set_firewall(wish.firewall);

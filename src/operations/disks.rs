@@ -34,7 +34,7 @@ pub enum Whereabouts {
 /// Looks for a volume in a machine's configuration and among what waits there. `known`: volumes of its other disks.
 pub fn whereabouts(guest: &Guest, volume: &str, known: &[&str]) -> Whereabouts {
     let is_it = |line: &str| line.parse::<DiskSpec>().is_ok_and(|drive| drive.volume() == volume);
-    let unused = guest.config.unused().unwrap_or_default();
+    let unused = guest.config.unused();
     let mut drives = guest.config.raw().iter().filter(|(slot, _)| is_drive(slot));
     if let Some((slot, _)) = drives.find(|(_, line)| is_it(line)) {
         return Whereabouts::On(slot.clone());
@@ -86,7 +86,7 @@ impl DiskMove {
 
 /// The disks that the user wants on another storage than they were, or that `is` has in another format.
 pub(crate) fn to_move(old: &VmSpec, new: &VmSpec, on: &Resolved, is: &VmConfig) -> Vec<DiskMove> {
-    let disks = is.disks().unwrap_or_default();
+    let disks = is.disks();
     let moved = |(slot, wish): (&Slot, &DiskWish)| {
         let had = old.disks.get(slot)?;
         let elsewhere = had.storage != wish.storage && wish.storage.is_some();
@@ -113,7 +113,7 @@ impl Fleet {
         }
         let fail = |error: Error| Failure::new(what).at(at.to_string()).said(error).next("mend that, and apply again");
         let config = site.client.vm_config(&at.node, at.vmid, false).await.map_err(fail)?;
-        let disks = config.disks().unwrap_or_default();
+        let disks = config.disks();
         for (slot, size) in sizes {
             let is = disks.get(&slot.to_string()).and_then(DiskSpec::size_bytes).unwrap_or_default();
             if is >= size.0 {

@@ -277,7 +277,7 @@ impl Fleet {
 fn template_by_hand(guest: &Guest) -> String {
     let place = &guest.place;
     let converted =
-        guest.config.disks().unwrap_or_default().values().any(|disk| disk.volume_name().is_some_and(is_base));
+        guest.config.disks().values().any(|disk| disk.volume_name().is_some_and(is_base));
     let back = if converted {
         "its disks were converted, so it can be cloned and not be taken back".to_owned()
     } else {

@@ -70,5 +70,5 @@ pub use spec::{
 pub use status::{ClusterStatus, Open, Status};
 
 /// What is needed to connect, for callers that read it from a user.
-pub use proxmox::{Auth, ClusterConnection, DiskSpec, Fingerprint, NicSpec, TlsTrust};
+pub use proxmox::{Auth, ClusterConnection, DiskSpec, Fingerprint, NIC_MODELS, NicSpec, Stored, TlsTrust};
 pub use secrecy::SecretString;

@@ -102,14 +102,14 @@ fn request(due: &Due, config: &VmConfig, cluster: &Cluster) -> Result<Request, S
         return Err(format!("it is locked ({lock})"));
     }
     let mut request = due.request.clone();
-    for (slot, disk) in config.disks().unwrap_or_default() {
+    for (slot, disk) in config.disks() {
         let Ok(slot) = slot.parse::<Slot>() else { continue };
         if slot.is_disk() && !disk.is_cdrom() && !disk.is_cloudinit() {
             let storage = disk.storage().and_then(|storage| storage_name(storage, cluster));
             request.disks.insert(slot, DiskRequest { size: Bytes(disk.size_bytes().unwrap_or_default()), storage });
         }
     }
-    for (slot, nic) in config.nics().unwrap_or_default() {
+    for (slot, nic) in config.nics() {
         let (Ok(slot), Some(bridge)) = (slot.parse::<Slot>(), nic.bridge()) else { continue };
         request.nics.insert(slot, network(bridge, nic.tag(), cluster));
     }

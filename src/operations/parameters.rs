@@ -46,7 +46,7 @@ impl VmSpec {
     pub(crate) fn create_params(&self, vmid: u32, uuid: &str, notes: &str, on: &Resolved) -> Params {
         let mut params = Params::new()
             .set("vmid", vmid)
-            .set("name", &self.name)
+            .opt("name", self.written_name())
             .set("smbios1", format!("uuid={uuid}"))
             .set("cores", self.cpu.cores)
             .set("sockets", self.cpu.sockets)

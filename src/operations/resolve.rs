@@ -9,7 +9,7 @@ use crate::create::dark;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::site::Site;
-use crate::spec::{NicPlace, Resolved, VmSpec};
+use crate::spec::{NicPlace, NicWish, Resolved, VmSpec};
 
 impl Fleet {
     /// Makes the PVE pool on first need, where the token may.
@@ -64,7 +64,9 @@ impl Fleet {
             })?;
             resolved.storages.insert(*slot, storage);
         }
-        for (slot, nic) in &spec.nics {
+        // A device with neither is behind QEMU's own address translation, and asks nothing of a cluster.
+        let placed = |nic: &&NicWish| nic.network.is_some() || nic.bridge.is_some();
+        for (slot, nic) in spec.nics.iter().filter(|(_, nic)| placed(nic)) {
             let wish = federation::model::NicRequest {
                 network: nic.network.clone(),
                 bridge: nic.bridge.clone(),

@@ -202,7 +202,7 @@ impl Site {
                     .ok()
                     // The overview doesn't say of a silent node's guests that they are templates (`proxmox-ve.md` §18.17).
                     .filter(|config| !config.template() && (!is_stopped || !locked_for_good(config)))?;
-                let nics = config.nics().unwrap_or_default();
+                let nics = config.nics();
                 let macs = nics.values().filter_map(proxmox::NicSpec::mac).map(str::to_uppercase).collect();
                 Some(MacsOf { vmid, name: config.name().unwrap_or_default().to_owned(), macs })
             });

@@ -7,8 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 /// A virtual machine as it is wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmSpec {
-    /// Name.
+    /// Name. What a machine without one goes by where `named` is false.
     pub name: VmName,
+    /// Whether it is called that in Proxmox VE, where a machine may have no name.
+    pub named: bool,
     /// Pool it belongs to.
     pub pool: Option<PoolName>,
     /// VMID, where it is chosen by the user or known already.
@@ -155,7 +157,7 @@ pub struct DiskWish {
 pub struct NicWish {
     /// Network, by federation name.
     pub network: Option<String>,
-    /// Bridge, where no network is named.
+    /// Bridge, where no network is named. A device with neither is behind QEMU's own address translation.
     pub bridge: Option<String>,
     /// VLAN tag, where no network is named.
     pub vlan: Option<u16>,
@@ -261,6 +263,11 @@ pub struct Resolved {
 }
 
 impl VmSpec {
+    /// The name that is written; none where it has none.
+    pub(crate) fn written_name(&self) -> Option<&VmName> {
+        self.named.then_some(&self.name)
+    }
+
     /// Virtual processors.
     pub fn vcpus(&self) -> u32 {
         self.cpu.cores.saturating_mul(self.cpu.sockets)

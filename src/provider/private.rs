@@ -27,6 +27,9 @@ pub(crate) struct Private {
     /// What the machine runs with where a change waits for its restart: path → value. A fact, found by Read.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) in_force: BTreeMap<String, String>,
+    /// How many of its processors are plugged in at the start, where somebody made that fewer than all. A fact, found by Read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plugged_in: Option<u64>,
     /// Keys of Proxmox VE's configuration that a restart is owed for. A fact, found by Read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) restart_due: Vec<String>,
@@ -163,6 +166,7 @@ mod tests {
             identity: Some("AA:BB".into()),
             drift: BTreeMap::from([("vmid".into(), "100".into())]),
             in_force: BTreeMap::from([("memory".into(), "2GiB".into())]),
+            plugged_in: Some(2),
             restart_due: vec!["memory".into()],
             missing: BTreeSet::from(["scsi1".into()]),
             proposal: Some(Proposal { pool: "p".into(), from: "a".into(), to: "b".into(), placement: "why".into() }),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use federation::units::same_meaning;
 use federation::{Bandwidth, Bytes, Span};
+use operations::Stored;
 use protocol::Value;
 
 /// When two spellings mean the same.
@@ -17,8 +18,8 @@ pub(crate) enum Same {
     AsSpan,
     /// As bandwidths: `1Gbps` and `1000Mbps`.
     AsBandwidth,
-    /// Whatever their case: MAC addresses.
-    IgnoringCase,
+    /// As Proxmox VE stores them; elements of a list one by one, those of a set together.
+    Stored(Stored),
 }
 
 impl Same {
@@ -27,14 +28,28 @@ impl Same {
         if a == b {
             return true;
         }
+        if let Same::Stored(stored) = self
+            && let (Some(a), Some(b)) = (a.as_list(), b.as_list())
+        {
+            return lists(stored, a, b);
+        }
         let (Some(a), Some(b)) = (a.as_str(), b.as_str()) else { return false };
         match self {
             Same::Exactly => false,
             Same::AsSize => same_meaning::<Bytes>(a, b),
             Same::AsSpan => same_meaning::<Span>(a, b),
             Same::AsBandwidth => same_meaning::<Bandwidth>(a, b),
-            Same::IgnoringCase => a.eq_ignore_ascii_case(b),
+            Same::Stored(stored) => stored.same(a, b),
         }
+    }
+}
+
+fn lists(stored: Stored, a: &[Value], b: &[Value]) -> bool {
+    let texts = |list: &[Value]| list.iter().map(|one| one.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+    let (Some(a), Some(b)) = (texts(a), texts(b)) else { return false };
+    match stored {
+        Stored::Tags => stored.same(&a.join(";"), &b.join(";")),
+        _ => a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| stored.same(a, b)),
     }
 }
 
@@ -93,7 +108,10 @@ mod tests {
         assert_eq!(plan("9GB", "8GiB", Same::AsSize), "9GB".into());
         assert_eq!(plan("8GB", "8GiB", Same::Exactly), "8GB".into());
         assert_eq!(plan("60s", "1m", Same::AsSpan), "1m".into());
-        assert_eq!(plan("aa:bb", "AA:BB", Same::IgnoringCase), "AA:BB".into());
+        assert_eq!(plan("aa:bb", "AA:BB", Same::Stored(Stored::Caseless)), "AA:BB".into());
+        let tags = Same::Stored(Stored::Tags);
+        assert!(tags.means(&Value::set(["Web", "a"]), &Value::set(["a", "web"])));
+        assert!(!tags.means(&Value::set(["a"]), &Value::set(["a", "b"])));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Owns the value of a drive: the volume, its size, and options that are kept as they are.
 
-use std::{fmt, str::FromStr};
+use std::{convert::Infallible, fmt, str::FromStr};
 
-use crate::{PropertyString, ValueError};
+use crate::PropertyString;
 
 /// A drive of a guest (`scsi0`, `efidisk0`, …): `local-lvm:vm-100-disk-0,size=32G,discard=on`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,14 +16,16 @@ impl DiskSpec {
         Self(properties)
     }
 
-    /// The volume: `STORAGE:NAME`, `none`, `cdrom` or an absolute path.
+    /// The volume: `STORAGE:NAME`, `none`, `cdrom` or an absolute path; empty in a line that names none.
     pub fn volume(&self) -> &str {
-        self.0.default_value().or_else(|| self.0.get("file")).unwrap_or_default()
+        let named = || self.0.get("file").or_else(|| self.0.get("volume"));
+        self.0.default_value().or_else(named).unwrap_or_default()
     }
 
     /// Replaces the volume.
     pub fn set_volume(&mut self, volume: impl Into<String>) {
-        let old = if self.0.default_value().is_none() && self.0.get("file").is_some() { Some("file") } else { None };
+        let named = ["file", "volume"].into_iter().find(|key| self.0.get(key).is_some());
+        let old = named.filter(|_| self.0.default_value().is_none());
         match old {
             Some(key) => self.0.set(key, volume),
             None => self.0.set_default(volume),
@@ -102,11 +104,10 @@ impl DiskSpec {
 }
 
 impl FromStr for DiskSpec {
-    type Err = ValueError;
+    type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let disk = Self(text.parse()?);
-        if disk.volume().is_empty() { Err(ValueError::new(text, "a drive needs a volume")) } else { Ok(disk) }
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        text.parse().map(Self)
     }
 }
 
@@ -178,7 +179,11 @@ mod tests {
         assert_eq!(file.volume(), "a:b");
         let path: DiskSpec = "/dev/disk/by-id/x:y".parse().unwrap();
         assert_eq!(path.storage(), None);
-        assert!("size=4G".parse::<DiskSpec>().is_err());
+        let nameless: DiskSpec = "size=4G".parse().unwrap();
+        assert_eq!((nameless.volume(), nameless.storage(), nameless.size_bytes()), ("", None, Some(4 << 30)));
+        let mut alias: DiskSpec = "volume=a:b,size=1G".parse().unwrap();
+        alias.set_volume("a:c");
+        assert_eq!(alias.to_string(), "volume=a:c,size=1G");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Owns the value of a network device: `virtio=MAC,bridge=vmbr0,tag=5,…`.
 
-use std::{fmt, str::FromStr};
+use std::{convert::Infallible, fmt, str::FromStr};
 
-use crate::{PropertyString, ValueError};
+use crate::PropertyString;
 
-/// Models that may stand as the key of the MAC address.
-const MODELS: [&str; 15] = [
+/// Models that Proxmox VE has (`pve-schema.json`), each of which may stand as the key of the MAC address.
+pub const NIC_MODELS: [&str; 15] = [
     "virtio",
     "e1000",
     "e1000e",
@@ -23,6 +23,11 @@ const MODELS: [&str; 15] = [
     "igb",
 ];
 
+fn is_mac(text: &str) -> bool {
+    let pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split(':').count() == 6 && text.split(':').all(pair)
+}
+
 /// A network device of a guest (`net0`, …).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NicSpec(PropertyString);
@@ -35,12 +40,14 @@ impl NicSpec {
         Self(properties)
     }
 
-    /// The key that is a model and carries the MAC address.
+    /// The key that is a model and carries the MAC address: one we know, or one of a version to come.
     fn model_key(&self) -> Option<&str> {
-        self.0.iter().find_map(|(key, _)| key.filter(|key| MODELS.contains(key)))
+        let known = self.0.iter().find_map(|(key, _)| key.filter(|key| NIC_MODELS.contains(key)));
+        let carries = |(key, value): (_, &str)| Option::filter(key, |key| *key != "macaddr" && is_mac(value));
+        known.or_else(|| self.0.iter().find_map(carries))
     }
 
-    /// The model, for example `virtio`.
+    /// The model, for example `virtio`; empty in a line that names none.
     pub fn model(&self) -> &str {
         self.model_key().or_else(|| self.0.get("model")).or_else(|| self.0.default_value()).unwrap_or_default()
     }
@@ -129,11 +136,10 @@ impl NicSpec {
 }
 
 impl FromStr for NicSpec {
-    type Err = ValueError;
+    type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let nic = Self(text.parse()?);
-        if nic.model().is_empty() { Err(ValueError::new(text, "a network device needs a model")) } else { Ok(nic) }
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        text.parse().map(Self)
     }
 }
 
@@ -174,13 +180,16 @@ mod tests {
         assert_eq!((short.model(), short.mac()), ("virtio", None));
         short.set_mac(Some("BC:24:11:00:00:03"));
         assert_eq!(short.to_string(), "virtio=BC:24:11:00:00:03,bridge=vmbr0");
-        assert!("bridge=vmbr0".parse::<NicSpec>().is_err());
+        let bare: NicSpec = "bridge=vmbr0".parse().unwrap();
+        assert_eq!((bare.model(), bare.mac(), bare.bridge()), ("", None, Some("vmbr0")));
+        let new: NicSpec = "model-to-come=BC:24:11:00:00:04,bridge=vmbr0".parse().unwrap();
+        assert_eq!((new.model(), new.mac()), ("model-to-come", Some("BC:24:11:00:00:04")));
     }
 
     proptest! {
         #[test]
         fn nics_survive(
-            model in proptest::sample::select(&MODELS[..]),
+            model in proptest::sample::select(&NIC_MODELS[..]),
             mac in proptest::option::of("([0-9A-F]{2}:){5}[0-9A-F]{2}"),
             tag in proptest::option::of(1u16..4095),
             down: bool,

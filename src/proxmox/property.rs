@@ -1,24 +1,9 @@
-//! Owns PVE's property strings: `default,key=value,key=value`, in order, with what we do not know kept.
+//! Owns PVE's property strings: `default,key=value,key=value`, in order, with what we do not know kept. What a cluster answers is
+//! always read: a part that makes no sense is kept as it is, and a key that stands twice counts as its first.
 
-use std::{fmt, str::FromStr};
+use std::{convert::Infallible, fmt, str::FromStr};
 
 use crate::de::parse_bool;
-
-/// A value of a guest's configuration that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}`: {why}")]
-pub struct ValueError {
-    /// The value.
-    pub text: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-impl ValueError {
-    pub(crate) fn new(text: &str, why: impl Into<String>) -> Self {
-        Self { text: text.to_owned(), why: why.into() }
-    }
-}
 
 /// An ordered list of `key=value`, of which one entry may stand without its key (PVE's default key).
 ///
@@ -97,26 +82,16 @@ impl PropertyString {
 }
 
 impl FromStr for PropertyString {
-    type Err = ValueError;
+    type Err = Infallible;
 
-    /// As PVE reads it: split at commas, each at its first `=`; empty parts are skipped.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let mut all = Self::new();
-        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-            let (key, value) = match part.split_once('=') {
-                Some((key, _)) if key.trim().is_empty() => {
-                    return Err(ValueError::new(text, "an entry has an empty key"));
-                }
-                Some((key, value)) => (Some(key.trim()), value),
-                None => (None, part),
-            };
-            if all.0.iter().any(|(known, _)| known.as_deref() == key) {
-                let what = key.map_or("two entries have no key".to_owned(), |key| format!("`{key}` is set twice"));
-                return Err(ValueError::new(text, what));
-            }
-            all.0.push((key.map(str::to_owned), value.to_owned()));
-        }
-        Ok(all)
+    /// Split at commas, each part at its first `=`; empty parts are skipped, a part with an empty key has none.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let parts = text.split(',').filter(|part| !part.trim().is_empty());
+        let entry = |part: &str| match part.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => (Some(key.trim().to_owned()), value.to_owned()),
+            _ => (None, part.to_owned()),
+        };
+        Ok(Self(parts.map(entry).collect()))
     }
 }
 
@@ -146,10 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn what_pve_refuses_is_refused() {
-        for text in ["a,b", "x=1,x=2", "=1"] {
-            assert!(text.parse::<PropertyString>().is_err(), "{text}");
+    fn what_makes_no_sense_is_kept_as_it_is() {
+        for text in ["a,b", "x=1,x=2", "=1", "a,=,b=", "file"] {
+            let read: PropertyString = text.parse().unwrap();
+            assert_eq!(read.to_string(), text);
         }
+        let twice: PropertyString = "x=1,x=2".parse().unwrap();
+        assert_eq!(twice.get("x"), Some("1"));
     }
 
     proptest! {
@@ -171,10 +149,9 @@ mod tests {
         }
 
         #[test]
-        fn reading_never_panics(text in ".{0,60}") {
-            if let Ok(read) = text.parse::<PropertyString>() {
-                prop_assert_eq!(read.to_string().parse::<PropertyString>(), Ok(read));
-            }
+        fn any_text_is_read_and_kept(text in ".{0,60}") {
+            let read: PropertyString = text.parse().unwrap();
+            prop_assert_eq!(read.to_string().parse::<PropertyString>(), Ok(read));
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Owns the smaller values of a guest's configuration: `smbios1`, `agent`, `boot`.
 
-use std::{fmt, str::FromStr};
+use std::{convert::Infallible, fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::{PropertyString, ValueError, de::parse_bool};
+use crate::{PropertyString, de::parse_bool};
 
 /// The SMBIOS type 1 fields. Its uuid is how a guest is recognised across clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,8 @@ impl Boot {
     /// The devices in turn; empty in the old form.
     pub fn order(&self) -> Vec<&str> {
         let order = self.0.get("order").unwrap_or_default();
-        order.split(';').filter(|device| !device.is_empty()).collect()
+        let separates = |c: char| c == ';' || c == '\0' || c.is_whitespace();
+        order.split(separates).filter(|device| !device.is_empty()).collect()
     }
 
     /// All entries in order.
@@ -93,8 +94,8 @@ impl Boot {
 macro_rules! as_property_string {
     ($($name:ident),*) => {$(
         impl FromStr for $name {
-            type Err = ValueError;
-            fn from_str(text: &str) -> Result<Self, ValueError> {
+            type Err = Infallible;
+            fn from_str(text: &str) -> Result<Self, Infallible> {
                 text.parse().map(Self)
             }
         }

@@ -1,11 +1,12 @@
 //! Owns a guest's configuration as read: every key as text, and typed views of those we understand.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::{Agent, Boot, DiskSpec, NicSpec, PendingValue, Smbios1, ValueError, de};
+use crate::{Agent, Boot, DiskSpec, NicSpec, PendingValue, Smbios1, de};
 
 /// A guest's configuration. Numbers and booleans are normalised to the text they have in PVE's file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +101,11 @@ impl VmConfig {
         self.number("sockets").unwrap_or(1)
     }
 
+    /// How many virtual processors are plugged in at the start, where not all are.
+    pub fn vcpus(&self) -> Option<u64> {
+        self.number("vcpus")
+    }
+
     /// Memory in MiB, default 512; written `2048` or `current=2048`.
     pub fn memory_mib(&self) -> u64 {
         let text = self.get("memory").unwrap_or_default();
@@ -112,10 +118,10 @@ impl VmConfig {
         self.get("cpu")
     }
 
-    /// The CPU type alone.
+    /// The CPU type alone: that of Proxmox VE's own choice where a setting has only flags.
     pub fn cpu_type(&self) -> Option<&str> {
-        let first = self.cpu()?.split(',').next()?;
-        Some(first.strip_prefix("cputype=").unwrap_or(first))
+        let mut parts = self.cpu()?.split(',');
+        parts.find_map(|part| if part.contains('=') { part.strip_prefix("cputype=") } else { Some(part) })
     }
 
     /// The notes.
@@ -179,34 +185,22 @@ impl VmConfig {
     }
 
     /// The drives on `scsi`, `virtio`, `sata` and `ide`, by slot, CD-ROM drives included.
-    ///
-    /// # Errors
-    /// The first value that cannot be read.
-    pub fn disks(&self) -> Result<BTreeMap<String, DiskSpec>, ValueError> {
+    pub fn disks(&self) -> BTreeMap<String, DiskSpec> {
         self.slots(&["scsi", "virtio", "sata", "ide"])
     }
 
     /// `efidisk0` and `tpmstate0`, those there are.
-    ///
-    /// # Errors
-    /// The first value that cannot be read.
-    pub fn state_disks(&self) -> Result<BTreeMap<String, DiskSpec>, ValueError> {
+    pub fn state_disks(&self) -> BTreeMap<String, DiskSpec> {
         self.slots(&["efidisk", "tpmstate"])
     }
 
     /// Volumes that belong to the guest without being attached: `unused0`, …
-    ///
-    /// # Errors
-    /// The first value that cannot be read.
-    pub fn unused(&self) -> Result<BTreeMap<String, DiskSpec>, ValueError> {
+    pub fn unused(&self) -> BTreeMap<String, DiskSpec> {
         self.slots(&["unused"])
     }
 
     /// The network devices by slot.
-    ///
-    /// # Errors
-    /// The first value that cannot be read.
-    pub fn nics(&self) -> Result<BTreeMap<String, NicSpec>, ValueError> {
+    pub fn nics(&self) -> BTreeMap<String, NicSpec> {
         self.slots(&["net"])
     }
 
@@ -223,9 +217,9 @@ impl VmConfig {
         Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
-    fn slots<T: std::str::FromStr<Err = ValueError>>(&self, buses: &[&str]) -> Result<BTreeMap<String, T>, ValueError> {
+    fn slots<T: std::str::FromStr<Err = Infallible>>(&self, buses: &[&str]) -> BTreeMap<String, T> {
         let of_bus = self.raw.iter().filter(|(key, _)| is_slot(key, buses));
-        of_bus.map(|(key, value)| value.parse().map(|value| (key.clone(), value))).collect()
+        of_bus.filter_map(|(key, value)| Some((key.clone(), value.parse().ok()?))).collect()
     }
 }
 
@@ -274,10 +268,10 @@ mod tests {
         assert_eq!(config.tags(), ["prod", "web"]);
         assert_eq!((config.digest(), config.get("digest")), (Some("d5e1"), None));
         assert_eq!(config.uuid().as_deref(), Some("6f1cc8f2-55b7-4a39-9b9f-0f7b5b3f6a11"));
-        assert_eq!(config.disks().unwrap().into_keys().collect::<Vec<_>>(), ["ide2", "scsi0"]);
-        assert_eq!(config.state_disks().unwrap().len(), 1);
-        assert_eq!(config.unused().unwrap()["unused0"].volume(), "lvm:vm-100-disk-9");
-        assert_eq!(config.nics().unwrap()["net0"].bridge(), Some("vmbr0"));
+        assert_eq!(config.disks().into_keys().collect::<Vec<_>>(), ["ide2", "scsi0"]);
+        assert_eq!(config.state_disks().len(), 1);
+        assert_eq!(config.unused()["unused0"].volume(), "lvm:vm-100-disk-9");
+        assert_eq!(config.nics()["net0"].bridge(), Some("vmbr0"));
         assert_eq!(config.cpu_type(), Some("host"));
         let files = [
             ("hookscript", "local:snippets/hook.pl"),
@@ -302,7 +296,7 @@ mod tests {
         );
         assert_eq!(config.description(), Some("line one\n100%"));
         assert_eq!((config.cores(), config.name(), config.digest()), (2, Some("web-1"), None));
-        assert_eq!(config.disks().unwrap()["scsi0"].storage(), Some("lvm"));
+        assert_eq!(config.disks()["scsi0"].storage(), Some("lvm"));
     }
 
     #[test]
@@ -321,7 +315,7 @@ mod tests {
         assert_eq!(merged, serde_json::from_value(same).unwrap());
         let in_force = merged.without(&values);
         assert_eq!((in_force.memory_mib(), in_force.cores(), in_force.get("numa")), (2048, 2, None));
-        assert_eq!((in_force.name(), in_force.disks().unwrap().len()), (Some("web-1"), 1));
+        assert_eq!((in_force.name(), in_force.disks().len()), (Some("web-1"), 1));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::model::{
     Capability, CapacitySource, Cluster, Coordinates, CrossConnect, LinkKind, MacPolicy, Network, Overcommit, Pricing,
     Reserve, VlanRange, VmidRange,
 };
-use crate::names::ClusterName;
+use crate::names::{ClusterName, STORAGE_ENDS, VALUE_ENDS};
 use crate::units::{Bandwidth, Bytes, Cidr, Span};
 
 /// A storage as the file declares it.
@@ -40,8 +40,12 @@ pub(super) fn read(section: &Section<'_>, known: &[&str]) -> (Cluster, Option<Fi
     };
     section.inert(&["metadata"]);
     if let Some(classes) = section.section("storage_classes") {
-        cluster.storage_classes =
-            classes.names().filter_map(|(class, _, _)| Some((class.to_owned(), classes.text(class)?))).collect();
+        cluster.storage_classes = classes
+            .names()
+            .filter_map(|(class, _, _)| {
+                Some((class.to_owned(), classes.part(class, classes.text(class), STORAGE_ENDS)?))
+            })
+            .collect();
     }
     if let Some(networks) = section.section("networks") {
         cluster.networks = networks
@@ -191,7 +195,7 @@ fn vmid_range(section: &Section<'_>) -> Option<VmidRange> {
 
 fn network(section: &Section<'_>) -> Option<Network> {
     let network = Network {
-        bridge: section.required_text("bridge").unwrap_or_default(),
+        bridge: section.part("bridge", section.required_text("bridge"), VALUE_ENDS).unwrap_or_default(),
         vlan: section.int("vlan", 1, 4094).and_then(|vlan| u16::try_from(vlan).ok()),
         subnet: section.text("subnet"),
         gateway: section.text("gateway"),
@@ -284,7 +288,7 @@ fn read_storage(cluster: &mut Cluster, section: &Section<'_>, known: &[&str]) {
         }
         backend.finish();
     }
-    cluster.primary_storage = section.text("primary_storage");
+    cluster.primary_storage = section.part("primary_storage", section.text("primary_storage"), STORAGE_ENDS);
     if let Some(primary) = &cluster.primary_storage {
         let names: Vec<&str> = backends.iter().map(|backend| backend.name.as_str()).collect();
         if !names.is_empty() && !names.contains(&primary.as_str()) {

@@ -104,6 +104,7 @@ fn mistakes_are_named_with_place_and_what_is_accepted() {
         ("max_vms: 200", "max_vms: -1", "a whole number from 0"),
         ("vlan_range: [1000, 1199]", "vlan_range: [1199, 1000]", "the smaller first"),
         ("primary_storage: rbd-fast", "primary_storage: rbd", "none of the backends"),
+        ("primary_storage: rbd-fast", "primary_storage: \"rbd-fast:8\"", "it holds ':', which ends the name"),
         ("default_method: offline", "default_method: teleport", "none of backup-restore"),
         ("- verify_network_connectivity", "- verify_everything", "there is no check \"verify_everything\""),
         ("id: rtm-dr", "id: ams-main", "a cluster \"ams-main\" was there before"),
@@ -283,6 +284,7 @@ fn what_does_not_fit_together_is_said() {
         ("0 2 * * *", "nightly", "no schedule of five fields"),
         ("gateway: 10.5.0.1", "gateway: 10.6.0.1", "not in the network's subnet"),
         ("gateway: 10.5.0.1", "gateway: first", "is not an address"),
+        ("bridge: vmbr0", "bridge: \"vmbr0,tag=5\"", "it holds ',', which ends the name"),
     ] {
         let found = problems(&EXAMPLE_OF_MISFITS.replacen(from, to, 1));
         assert!(found.contains(expected), "{to}: {found}");

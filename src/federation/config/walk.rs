@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::tree::{At, Node, Value};
 use super::{ConfigError, Problem};
+use crate::names::ends_early;
 
 /// What a walk found out besides values.
 #[derive(Default)]
@@ -141,6 +142,15 @@ impl<'n> Section<'n> {
         let text = as_text(&node.value);
         if text.is_none() {
             self.problem(node.at, key, format!("text was expected, this is {}", node.value.kind()));
+        }
+        text
+    }
+
+    /// The text of `key` where it becomes a part of what Proxmox VE reads: a bridge, a storage. `ends`: what would end it there.
+    pub(super) fn part(&self, key: &str, text: Option<String>, ends: &[char]) -> Option<String> {
+        if let Some(wrong) = text.as_deref().and_then(|text| ends_early(text, ends)) {
+            let why = format!("it holds {wrong:?}, which ends the name where Proxmox VE reads it");
+            self.problem(self.place(key), key, why);
         }
         text
     }

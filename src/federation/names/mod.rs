@@ -32,6 +32,17 @@ impl NameError {
     }
 }
 
+/// What in a text would end it where Proxmox VE reads it as a part of a longer line: `also`, white space and control characters. A
+/// bridge `vmbr0,tag=5` is no bridge.
+pub fn ends_early(text: &str, also: &[char]) -> Option<char> {
+    text.chars().find(|c| also.contains(c) || c.is_whitespace() || c.is_control())
+}
+
+/// What ends a value inside a property string of Proxmox VE.
+pub const VALUE_ENDS: &[char] = &[',', ';', '='];
+/// What ends a storage in `STORAGE:SIZE,…`.
+pub const STORAGE_ENDS: &[char] = &[',', ';', '=', ':'];
+
 /// What every text newtype of this module can do: parse, print, lend its text, travel as a JSON string.
 macro_rules! text_newtype {
     ($name:ident) => {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{NameError, text_newtype};
 
 /// A resource pool's name, which is also its PVE pool id on every member cluster: up to three levels of letters, digits,
-/// `-`, `_`, `.` joined by `/`, beginning with a letter (`pve-behaviour.md §10.3`).
+/// `-`, `_`, `.` joined by `/`. Proxmox VE makes none today that doesn't begin with a letter (`pve-behaviour.md §10.3`), and older
+/// ones are there all the same.
 ///
 /// Names beginning with `moxxie` belong to the federation's own bookkeeping and are refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,9 +47,6 @@ impl FromStr for PoolName {
         }
         if levels.iter().any(|level| level.is_empty() || !level.chars().all(fine)) {
             return error("each level is letters, digits, \"-\", \"_\" and \".\", joined by \"/\"");
-        }
-        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return error("it must begin with a letter");
         }
         if text.len() > 128 {
             return error("it is longer than 128 characters");

@@ -3,11 +3,19 @@
 use super::*;
 
 #[test]
+fn what_would_end_a_text_in_proxmox_ve_is_found() {
+    assert_eq!(ends_early("host,flags=+pcid", VALUE_ENDS), Some(','));
+    assert_eq!(ends_early("vmbr0\nargs: x", VALUE_ENDS), Some('\n'));
+    assert_eq!(ends_early("fast:8", STORAGE_ENDS), Some(':'));
+    assert_eq!(ends_early("x86-64-v2-AES", VALUE_ENDS), None);
+}
+
+#[test]
 fn pool_names_follow_pve_and_keep_the_reserved_ones_out() {
-    for good in ["production-pool", "a/b/c", "Team_1.x"] {
+    for good in ["production-pool", "a/b/c", "Team_1.x", "1pool", "_a/2"] {
         PoolName::new(good).unwrap();
     }
-    for bad in ["", "a/b/c/d", "a//b", "/a", "a/", "1pool", "pool x", "moxxie", "moxxie-moves/x", "Moxxie2", "é"] {
+    for bad in ["", "a/b/c/d", "a//b", "/a", "a/", "pool x", "moxxie", "moxxie-moves/x", "Moxxie2", "é"] {
         PoolName::new(bad).expect_err(bad);
     }
     assert_eq!(PoolName::new("a/b").unwrap().retired().unwrap().as_str(), "a/b/retired");
@@ -20,7 +28,7 @@ fn vm_names_are_dns_names() {
     for good in ["web-1", "a", "db.example.net", "7"] {
         VmName::new(good).unwrap();
     }
-    for bad in ["", "-a", "a-", "a..b", "a_b", "ä", "a b", &"x".repeat(64)] {
+    for bad in ["", "-a", "a-", "a..b", "a_b", "ä", "a b", &"x".repeat(254)] {
         VmName::new(bad).expect_err(bad);
     }
 }

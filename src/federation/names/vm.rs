@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{NameError, text_newtype};
 
-/// A VM's name: a DNS name, as PVE demands (labels of 1 to 63 letters, digits and inner hyphens, joined by dots, 253
-/// characters at most).
+/// A VM's name: what PVE takes for a DNS name (labels of letters, digits and inner hyphens, joined by dots), 253 characters at most. A
+/// label may be longer than the 63 that a name server takes, as in PVE.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VmName(String);
@@ -26,6 +26,11 @@ pub struct Family {
 }
 
 impl VmName {
+    /// What a machine without a name goes by, as Proxmox VE's own tools call it: `vm-100`.
+    pub fn of_vmid(vmid: u32) -> VmName {
+        VmName(format!("vm-{vmid}"))
+    }
+
     /// The family of a name whose first label ends in a number of at most nine digits (`web-7`, `web07`,
     /// `web-7.example.net`); `None` for other names.
     pub fn family(&self) -> Option<Family> {
@@ -51,7 +56,7 @@ impl FromStr for VmName {
 
     fn from_str(text: &str) -> Result<VmName, NameError> {
         let label_ok = |label: &str| {
-            (1..=63).contains(&label.len())
+            !label.is_empty()
                 && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
                 && !label.starts_with('-')
                 && !label.ends_with('-')

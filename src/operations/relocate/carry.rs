@@ -117,7 +117,7 @@ impl Move<'_> {
         let config = self.target.client.vm_config(&to.node, to.vmid, true).await;
         let config = config.map_err(|error| self.at(to, "its configuration can't be read", error))?;
         let mut volumes = preflight::carried(&config);
-        volumes.extend(config.unused().unwrap_or_default());
+        volumes.extend(config.unused());
         self.journal.volumes = volumes.into_values().map(|disk| disk.volume().to_owned()).collect();
         self.write().await?;
         self.target.changed().await;
@@ -129,7 +129,7 @@ impl Move<'_> {
         let mark =
             Mark { op: Some(self.journal.op.clone()), line: Some(line), epoch: None, retired: None, ..split.mark };
         let mut params =
-            Params::new().set("name", &self.spec.name).set("description", self.notes(to, &split.text, &mark)?);
+            Params::new().opt("name", self.spec.written_name()).set("description", self.notes(to, &split.text, &mark)?);
         // Without it, what came of it: bridges that nobody names were mapped beside the others.
         let source = self.source_if_there().await?.unwrap_or_else(|| config.clone());
         for (slot, nic) in self.nics_there(&source).await {

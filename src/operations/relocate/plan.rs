@@ -144,7 +144,7 @@ impl Fleet {
                 Checked { id: check.id, guide: check.guide, asks: check.asks, findings: of_check.collect() }
             })
         }));
-        let disks = guest.config.disks().unwrap_or_default();
+        let disks = guest.config.disks();
         let size = disk_bytes(&guest.config);
         let again = spread.as_ref().map_or(0, Spread::bytes);
         let seconds = predicted_seconds(size, again, &path);
@@ -155,7 +155,7 @@ impl Fleet {
             let name = spec.disks.get(slot).and_then(|disk| disk.storage.clone());
             mappings.push(Mapping { slot: *slot, name, from: from.to_owned(), to: storage.clone() });
         }
-        let nics = guest.config.nics().unwrap_or_default();
+        let nics = guest.config.nics();
         for (slot, place) in &resolved.nics {
             let from = nics.get(&slot.to_string());
             let from = from.map(|nic| bridge(nic.bridge().unwrap_or_default(), nic.tag())).unwrap_or_default();
@@ -286,14 +286,9 @@ fn bridge(bridge: &str, vlan: Option<u16>) -> String {
 impl VmSpec {
     /// A guest as it is, under the federation names of its cluster: a storage or network that the cluster maps to no name stands
     /// for itself, its primary storage for none.
-    ///
-    /// # Errors
-    /// A guest whose name is none.
-    pub fn of(guest: &Guest, cluster: &Cluster) -> Result<VmSpec, Failure> {
+    pub fn of(guest: &Guest, cluster: &Cluster) -> VmSpec {
         let config = &guest.config;
-        let name = VmName::new(config.name().unwrap_or_default()).map_err(|error| {
-            Failure::new(format!("{} has no usable name", guest.place)).said(error).next("name it in Proxmox VE")
-        })?;
+        let name = config.name().and_then(|name| VmName::new(name).ok());
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let cpu = Cpu {
             cores: number(config.cores()),
@@ -301,7 +296,7 @@ impl VmSpec {
             model: config.cpu_type().unwrap_or("kvm64").to_owned(),
         };
         let mut disks = BTreeMap::new();
-        for (slot, disk) in config.disks().unwrap_or_default() {
+        for (slot, disk) in config.disks() {
             let Ok(slot) = slot.parse::<Slot>() else { continue };
             if slot.is_disk() && !disk.is_cdrom() && !disk.is_cloudinit() {
                 let wish = DiskWish {
@@ -317,9 +312,9 @@ impl VmSpec {
             }
         }
         let mut nics = BTreeMap::new();
-        for (slot, nic) in config.nics().unwrap_or_default() {
-            let (Ok(slot), Some(bridge)) = (slot.parse::<Slot>(), nic.bridge()) else { continue };
-            let on = network(bridge, nic.tag(), cluster);
+        for (slot, nic) in config.nics() {
+            let Ok(slot) = slot.parse::<Slot>() else { continue };
+            let on = nic.bridge().map(|bridge| network(bridge, nic.tag(), cluster)).unwrap_or_default();
             let wish = NicWish {
                 network: on.network,
                 bridge: on.bridge,
@@ -330,8 +325,9 @@ impl VmSpec {
             };
             nics.insert(slot, wish);
         }
-        Ok(VmSpec {
-            name,
+        VmSpec {
+            named: name.is_some(),
+            name: name.unwrap_or_else(|| VmName::of_vmid(guest.place.vmid)),
             pool: guest.pool.clone(),
             vmid: None,
             node: None,
@@ -352,7 +348,7 @@ impl VmSpec {
             cloud_init: None,
             reboot: RebootPolicy::default(),
             migration: MigrationWish::default(),
-        })
+        }
     }
 
     /// What placement looks at, for a machine that is there.
@@ -366,7 +362,9 @@ impl VmSpec {
         request.disks = self.disks.iter().map(|(slot, wish)| (*slot, disk(wish))).collect();
         let nic =
             |wish: &NicWish| NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
-        request.nics = self.nics.iter().map(|(slot, wish)| (*slot, nic(wish))).collect();
+        let placed = |wish: &NicWish| wish.network.is_some() || wish.bridge.is_some();
+        request.nics =
+            self.nics.iter().filter(|(_, wish)| placed(wish)).map(|(slot, wish)| (*slot, nic(wish))).collect();
         request.tags = guest.config.tags().iter().filter_map(|tag| Tag::new(tag).ok()).collect();
         request.current = Some(Current { cluster: guest.place.cluster.clone(), vmid: guest.place.vmid });
         request

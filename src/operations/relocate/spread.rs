@@ -86,7 +86,7 @@ impl Move<'_> {
 
     /// A restore takes in volumes of its VMID that are somebody else's: that is no machine to spend hours on.
     fn took_nothing_in(&self, to: &Place, config: &VmConfig) -> Result<(), Failure> {
-        let unused = config.unused().unwrap_or_default();
+        let unused = config.unused();
         match unused.values().find(|disk| !self.journal.volumes.iter().any(|ours| ours == disk.volume())) {
             None => Ok(()),
             Some(foreign) => Err(Failure::new(&self.what)
@@ -146,7 +146,7 @@ impl Move<'_> {
     async fn tidy(&mut self, to: &Place, config: &VmConfig) -> Result<(), Failure> {
         // Taking a slot out of the unused ones frees its volume: none but ours.
         self.took_nothing_in(to, config)?;
-        let unused = config.unused().unwrap_or_default();
+        let unused = config.unused();
         let left: Vec<&str> = unused.keys().map(String::as_str).collect();
         if !left.is_empty() {
             let params = Params::new().set("delete", left.join(","));
@@ -166,7 +166,7 @@ impl Move<'_> {
     /// made: a task that was killed may have left them, and so may somebody else.
     pub(super) async fn name_unexplained(&mut self, to: &Place, config: &VmConfig) {
         let mut known = in_use(config);
-        known.extend(config.unused().unwrap_or_default().values().map(|disk| disk.volume().to_owned()));
+        known.extend(config.unused().values().map(|disk| disk.volume().to_owned()));
         known.extend(self.journal.volumes.iter().cloned());
         let storages: BTreeSet<String> =
             known.iter().filter_map(|volume| Some(volume.split_once(':')?.0.to_owned())).collect();
@@ -195,8 +195,8 @@ fn drive(config: &VmConfig, slot: &str) -> Option<DiskSpec> {
 
 /// Volumes that a configuration uses: not those it merely lists as unused.
 fn in_use(config: &VmConfig) -> BTreeSet<String> {
-    let mut all = config.disks().unwrap_or_default();
-    all.extend(config.state_disks().unwrap_or_default());
+    let mut all = config.disks();
+    all.extend(config.state_disks());
     all.into_values().map(|disk| disk.volume().to_owned()).collect()
 }
 

@@ -121,11 +121,11 @@ impl Move<'_> {
         let mut params = Params::new()
             .set("vmid", to.vmid)
             .set("archive", self.archive_on_target()?)
-            .set("name", &self.spec.name)
+            .opt("name", self.spec.written_name())
             .flag("unique", false)
             .flag("onboot", false)
             .opt("pool", self.spec.pool.as_ref())
-            .opt("storage", self.journal.storage.as_ref().or_else(|| self.resolved.storages.values().next()));
+            .opt("storage", self.journal.storage.as_ref().or_else(|| self.resolved.main_storage()));
         let split = notes::split(source.description().unwrap_or_default());
         let from = self.from().cluster;
         let line = if self.is_recovery() {
@@ -141,7 +141,7 @@ impl Move<'_> {
         }
         if self.is_recovery() {
             // Nobody can eject what is in there any more, and without it the machine would not start.
-            let disks = source.disks().unwrap_or_default();
+            let disks = source.disks();
             for slot in disks.iter().filter(|(_, disk)| holds_a_medium(disk)).map(|(slot, _)| slot) {
                 params = params.set(slot, "none,media=cdrom");
             }
@@ -164,14 +164,14 @@ impl Move<'_> {
             }
             (slot, nic.properties().to_string())
         };
-        source.nics().unwrap_or_default().into_iter().map(there).collect()
+        source.nics().into_iter().map(there).collect()
     }
 
     /// The MAC addresses that devices get there, where they don't keep theirs. One that is made up is the same in every process.
     async fn macs(&self, source: &proxmox::VmConfig) -> BTreeMap<String, String> {
         let facts = self.fleet.facts(self.target.name.as_str());
         let mut macs = BTreeMap::new();
-        for (slot, nic) in source.nics().unwrap_or_default() {
+        for (slot, nic) in source.nics() {
             let Some(mac) = nic.mac() else { continue };
             match mac_there(&facts, self.spec, &self.resolved, &slot, mac) {
                 Mac::Set(wanted) => macs.insert(slot, wanted),
@@ -282,12 +282,12 @@ impl Move<'_> {
             false => self.source_config(true).await.ok(),
         };
         let was_down = |slot: &str| {
-            let nics = source.as_ref().and_then(|config| config.nics().ok());
+            let nics = source.as_ref().map(|config| config.nics());
             nics.and_then(|nics| nics.get(slot).map(proxmox::NicSpec::link_down)).unwrap_or(false)
         };
         // Of a guest that runs none was taken down.
         let taken_down = |_: &_| !self.is_online();
-        for (slot, mut nic) in config.nics().unwrap_or_default().into_iter().filter(taken_down) {
+        for (slot, mut nic) in config.nics().into_iter().filter(taken_down) {
             if nic.link_down() && !was_down(&slot) {
                 nic.set_link_down(false);
                 params = params.set(&slot, nic.properties());

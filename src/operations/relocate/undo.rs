@@ -130,9 +130,9 @@ impl Move<'_> {
             Err(error) => return Err(self.at(to, "the target can't be read", error)),
         };
         let mark = notes::split(config.description().unwrap_or_default()).mark;
-        let mut disks = config.disks().unwrap_or_default();
-        disks.extend(config.state_disks().unwrap_or_default());
-        disks.extend(config.unused().unwrap_or_default());
+        let mut disks = config.disks();
+        disks.extend(config.state_disks());
+        disks.extend(config.unused());
         disks.retain(|_, disk| disk.volume() != "none" && !disk.is_cloudinit());
         let volumes: Vec<String> = disks.into_values().map(|disk| disk.volume().to_owned()).collect();
         let stub = config.name().is_none() && volumes.is_empty();

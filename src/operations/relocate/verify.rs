@@ -64,8 +64,8 @@ fn is_device(key: &str) -> bool {
 }
 
 fn all_disks(config: &VmConfig) -> BTreeMap<String, DiskSpec> {
-    let mut disks = config.disks().unwrap_or_default();
-    disks.extend(config.state_disks().unwrap_or_default());
+    let mut disks = config.disks();
+    disks.extend(config.state_disks());
     disks
 }
 
@@ -99,8 +99,8 @@ fn disks(source: &VmConfig, target: &VmConfig, volumes: &[String], found: &mut V
 }
 
 fn nics(source: &VmConfig, target: &VmConfig, macs: &BTreeMap<String, String>, found: &mut Vec<String>) {
-    let there = target.nics().unwrap_or_default();
-    for (slot, nic) in source.nics().unwrap_or_default() {
+    let there = target.nics();
+    for (slot, nic) in source.nics() {
         match there.get(&slot) {
             None => found.push(format!("{slot} is missing")),
             Some(copy) => {

@@ -80,7 +80,7 @@ static CLUSTER: &[(&str, Shape)] = &[
         "datacenter_options",
         Object(&[
             ("next_id", Object(&[("lower", plain()), ("upper", plain())])),
-            ("mac_prefix", Leaf(Same::IgnoringCase, || Value::Null)),
+            ("mac_prefix", Leaf(Same::Stored(operations::Stored::Caseless), || Value::Null)),
             ("bwlimit", plain()),
         ]),
     ),

@@ -6,6 +6,7 @@ use federation::model::{
     Cluster, Coordinates, MigrationPath, Network, Overcommit, Pricing, Reserve, Transport, TransportKind, VmidRange,
     Weekday, Window,
 };
+use federation::names::{STORAGE_ENDS, VALUE_ENDS, ends_early};
 use federation::{Bandwidth, ClusterName};
 use protocol::{AttributePath, Diagnostics, Value};
 
@@ -94,6 +95,11 @@ impl ClusterParts for Reader<'_> {
                     "Both names are needed: the class's and the storage's.",
                 );
             }
+            if let Some(wrong) = ends_early(storage.trim(), STORAGE_ENDS) {
+                let at = AttributePath::new("storage_classes").key(class.as_str());
+                let detail = format!("{storage:?} holds {wrong:?}, which ends the name where Proxmox VE reads it.");
+                self.diags.error_at(at, "Invalid storage_classes", detail);
+            }
             facts.storage_classes.insert(class.clone(), storage.to_owned());
         }
         for (name, network) in entries(value.attr("networks")) {
@@ -156,6 +162,9 @@ impl ClusterParts for Reader<'_> {
         };
         if value.attr("bridge").as_str().is_some_and(|bridge| bridge.trim().is_empty()) {
             self.wrong(at, "bridge", "A network is a bridge or SDN vnet of the cluster: name it.");
+        } else if let Some(wrong) = ends_early(&network.bridge, VALUE_ENDS) {
+            let detail = format!("It holds {wrong:?}, which ends the name where Proxmox VE reads it.");
+            self.wrong(at, "bridge", detail);
         }
         let subnet = network.subnet.as_deref().map(cidr);
         if subnet == Some(None) {

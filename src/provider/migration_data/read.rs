@@ -55,7 +55,7 @@ pub(crate) async fn read(ready: Option<&Ready>, config: Value, diags: &mut Diagn
 }
 
 async fn plan(ready: &Ready, config: &Value, guest: &Guest, target: &ClusterName) -> Result<MigrationPlan, Failure> {
-    let mut spec = VmSpec::of(guest, &ready.fleet.facts(guest.place.cluster.as_str()))?;
+    let mut spec = VmSpec::of(guest, &ready.fleet.facts(guest.place.cluster.as_str()));
     // Nobody asks for the addresses it has: where a network takes new ones alone it gets one.
     spec.nics.values_mut().for_each(|nic| nic.mac = None);
     spec.migration.max_downtime = config.attr("max_downtime").as_str().and_then(|span| span.parse().ok());

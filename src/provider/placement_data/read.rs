@@ -23,6 +23,7 @@ pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
         let mut found = Diagnostics::new();
         let value = machine(config, key, request);
         model::validate(&value, &mut found);
+        model::networks(&value, &Value::Null, &mut found);
         diags.extend(found.into_iter().map(|mut diagnostic| {
             let mut path = AttributePath::new("requests").key(key.as_str());
             path.steps.extend(diagnostic.path.take().into_iter().flat_map(|path| path.steps));

@@ -5,6 +5,8 @@ mod absence;
 mod clusters;
 #[path = "contract/moves.rs"]
 mod moves;
+#[path = "contract/odd.rs"]
+mod odd;
 #[path = "contract/pools.rs"]
 mod pools;
 #[path = "contract/promises.rs"]

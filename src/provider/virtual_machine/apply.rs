@@ -34,18 +34,16 @@ fn timeout(value: &Value, name: &str) -> Option<Span> {
     value.attr("timeouts").attr(name).as_str()?.parse().ok()
 }
 
-/// The machine as planned; a node is only a wish where the configuration names it.
-fn planned_spec(planned: &Value, config: &Value, diags: &mut Diagnostics) -> Option<VmSpec> {
-    match model::spec(planned) {
-        Ok(mut spec) => {
-            spec.node = text(config, "node");
-            Some(spec)
-        }
-        Err(found) => {
-            diags.extend(found);
-            None
-        }
+/// The machine as planned; a node is only a wish where the configuration names it. What was not known at plan is checked now.
+fn planned_spec(req: &ApplyRequest, diags: &mut Diagnostics) -> Option<VmSpec> {
+    let mut found = Diagnostics::new();
+    model::validate(&req.config, &mut found);
+    model::fresh(&req.config, &req.prior_state, &Private::read(&req.planned_private), &mut found);
+    if found.has_errors() {
+        diags.extend(found);
+        return None;
     }
+    Some(VmSpec { node: text(&req.config, "node"), ..model::spec(&req.planned_state) })
 }
 
 /// Gives `spec` the password of the configuration, the only place that has it.
@@ -58,7 +56,7 @@ fn with_password(spec: &mut VmSpec, config: &Value) {
 
 async fn create(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
     let nothing = ApplyResponse::default();
-    let Some(mut spec) = planned_spec(&req.planned_state, &req.config, diags) else { return nothing };
+    let Some(mut spec) = planned_spec(req, diags) else { return nothing };
     with_password(&mut spec, &req.config);
     let planned_cluster = req.planned_state.attr("cluster");
     let (cluster, placement) = if planned_cluster.is_unknown() {
@@ -145,7 +143,7 @@ fn filled(planned: &Value, real: &Value) -> Value {
 /// What state records of a machine.
 pub(super) fn record(state: &Value, private: &Private) -> Option<Record> {
     Some(Record {
-        name: text(state, "name")?,
+        name: model::called(state),
         cluster: ClusterName::new(state.attr("cluster").as_str()?).ok()?,
         node: text(state, "node").unwrap_or_default(),
         vmid: u32::try_from(state.attr("vmid").as_u64()?).ok()?,
@@ -171,18 +169,18 @@ async fn update(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> A
     let planned_private = Private::read(&req.planned_private);
     let undecided = || Private { pinned: None, ..planned_private.clone() };
     let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: undecided().write() };
-    let Some(mut spec) = planned_spec(&req.planned_state, &req.config, diags) else { return kept() };
+    let Some(mut spec) = planned_spec(req, diags) else { return kept() };
     let there = text(&req.planned_state, "cluster").or(text(&req.prior_state, "cluster")).unwrap_or_default();
     spec.node = node::wish(&req.config, &req.prior_state, &planned_private, &there);
     let version = |state: &Value| state.attr("cloud_init").attr("password_wo_version").clone();
     if !planned_private.imported && version(&req.planned_state) != version(&req.prior_state) {
         with_password(&mut spec, &req.config);
     }
-    let (Some(record), Ok(old)) = (record(&req.prior_state, &planned_private), model::spec(&req.prior_state)) else {
+    let Some(record) = record(&req.prior_state, &planned_private) else {
         diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Import it again.");
         return kept();
     };
-    let mut old = old;
+    let mut old = model::spec(&req.prior_state);
     if planned_private.imported {
         // What was never configured is not taken out of the configuration.
         old.disks.retain(|slot, _| spec.disks.contains_key(slot));
@@ -310,11 +308,11 @@ async fn truth(ready: &Ready, req: &ApplyRequest, record: &Record, mut private: 
 async fn destroy(ready: &Ready, req: &ApplyRequest, diags: &mut Diagnostics) -> ApplyResponse {
     let kept = || ApplyResponse { new_state: req.prior_state.clone(), private: req.planned_private.clone() };
     let private = Private::read(&req.planned_private);
-    let (Some(record), Ok(spec)) = (record(&req.prior_state, &private), model::spec(&req.prior_state)) else {
+    let Some(record) = record(&req.prior_state, &private) else {
         diags.error("State can't be read", "It lacks the cluster, VMID or UUID of the machine. Use a removed block.");
         return kept();
     };
-    match ready.fleet.destroy(&spec, &record, timeout(&req.prior_state, "delete")).await {
+    match ready.fleet.destroy(&model::spec(&req.prior_state), &record, timeout(&req.prior_state, "delete")).await {
         Ok(warnings) => {
             for warning in &warnings {
                 warn(warning, diags);

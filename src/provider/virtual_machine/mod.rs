@@ -9,6 +9,7 @@ pub(crate) mod planned;
 mod preview;
 pub(crate) mod read;
 mod restart;
+mod sameness;
 pub(crate) mod schema;
 pub(crate) mod state;
 

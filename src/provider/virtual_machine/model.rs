@@ -2,14 +2,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use federation::model::{Capability, NicRequest, Tier};
+use federation::names::{STORAGE_ENDS, VALUE_ENDS};
 use federation::placement::{Current, DiskRequest, Request};
 use federation::{Bytes, ClusterName, PoolName, Slot, Span, Tag, VmName};
-use operations::{Cpu, DiskWish, HealthWish, MigrationWish, NicWish, OnUnhealthy, Source, VmSpec};
+use operations::{Cpu, DiskWish, HealthWish, MigrationWish, NIC_MODELS, NicWish, OnUnhealthy, Source, VmSpec};
 use protocol::{AttributePath, Diagnostics, Step, Value};
 
 use crate::values::text;
 
 mod first_boot;
+mod fresh;
+mod reader;
+
+pub(crate) use fresh::{fresh, networks};
 
 /// What a request for placement was made of, or the inputs that are not known yet.
 pub(crate) type Requested = Result<Request, Vec<String>>;
@@ -50,7 +55,7 @@ pub(crate) fn request(planned: &Value, pin: Option<&str>, current: Option<Curren
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    let spec = spec(planned).map_err(|_| vec!["an invalid value".to_owned()])?;
+    let spec = spec(planned);
     let mut request = Request::new(spec.name.clone());
     request.pool = spec.pool.clone();
     request.pin = pin.and_then(|name| ClusterName::new(name).ok());
@@ -66,7 +71,8 @@ pub(crate) fn request(planned: &Value, pin: Option<&str>, current: Option<Curren
     request.disks = spec.disks.iter().map(|(slot, wish)| (*slot, disk(wish))).collect();
     let nic =
         |wish: &NicWish| NicRequest { network: wish.network.clone(), bridge: wish.bridge.clone(), vlan: wish.vlan };
-    request.nics = spec.nics.iter().map(|(slot, wish)| (*slot, nic(wish))).collect();
+    let placed = |wish: &NicWish| wish.network.is_some() || wish.bridge.is_some();
+    request.nics = spec.nics.iter().filter(|(_, wish)| placed(wish)).map(|(slot, wish)| (*slot, nic(wish))).collect();
     request.tags = spec.tags.iter().flatten().filter_map(|tag| Tag::new(tag).ok()).collect();
     // Where it is already, nothing is copied any more.
     request.template = spec.clone.map(|clone| clone.template).filter(|_| current.is_none());
@@ -74,25 +80,28 @@ pub(crate) fn request(planned: &Value, pin: Option<&str>, current: Option<Curren
     Ok(request)
 }
 
-/// What a planned machine shall be. Computed parts that are not known yet are left out.
-///
-/// # Errors
-/// Every value that can't be read, as diagnostics on its attribute; [`validate`] reports the same ones earlier.
-pub(crate) fn spec(planned: &Value) -> Result<VmSpec, Diagnostics> {
-    let mut diags = Diagnostics::new();
-    let mut reader = Reader { diags: &mut diags };
-    let spec = reader.spec(planned);
-    match spec {
-        Some(spec) if !diags.has_errors() => Ok(spec),
-        _ => Err(diags),
-    }
+/// What a planned machine shall be, or one in state is. Parts that are not known yet are left out. It is always read: state and
+/// what a plan took from it hold what somebody else set, which no rule for configurations is about ([`validate`] is the place of those).
+pub(crate) fn spec(value: &Value) -> VmSpec {
+    Reader { diags: &mut Diagnostics::new() }.spec(value)
 }
 
 fn needs(value: &Value) -> impl Iterator<Item = &str> {
     value.attr("needs").as_list().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Static checks of a configuration: everything that is wrong whatever the clusters say. Unknown values pass.
+/// What a machine is called in messages: its name, or its VMID where it has none.
+pub(crate) fn called(value: &Value) -> String {
+    let name = text(value, "name").filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| VmName::of_vmid(vmid(value).unwrap_or_default()).to_string())
+}
+
+fn vmid(value: &Value) -> Option<u32> {
+    value.attr("vmid").as_u64().and_then(|vmid| u32::try_from(vmid).ok())
+}
+
+/// Static checks of a configuration: everything that is wrong whatever the clusters say. Unknown values pass. What may stand there
+/// only because the machine is so already is [`fresh`]'s.
 pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
     let mut reader = Reader { diags };
     reader.spec(config);
@@ -110,16 +119,6 @@ pub(crate) fn validate(config: &Value, diags: &mut Diagnostics) {
             "Set `pool` to have its policy place the machine, or `cluster` to pin it; both may be set.",
         );
     }
-    for (slot, nic) in config.attr("network_devices").as_map().into_iter().flatten() {
-        let at = || AttributePath::new("network_devices").key(slot.as_str());
-        if nic.attr("network").is_null() && nic.attr("bridge").is_null() {
-            diags.error_at(
-                at(),
-                "A network device needs a network or a bridge",
-                "Set `network` to a federation network, or `bridge` to a bridge of the cluster.",
-            );
-        }
-    }
 }
 
 /// Reads values, and reports on its path what can't be read. Null and unknown values read as nothing.
@@ -128,19 +127,21 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn spec(&mut self, value: &Value) -> Option<VmSpec> {
+    fn spec(&mut self, value: &Value) -> VmSpec {
         let root = AttributePath::root();
-        let name: Option<VmName> = self.parsed(value, &root, "name");
+        let name = self.name(value);
         let pool: Option<PoolName> = self.parsed(value, &root, "pool");
         let _cluster: Option<ClusterName> = self.parsed(value, &root, "cluster");
         let vmid = self.number(value, &root, "vmid", 100, 999_999_999);
         self.number(value, &root, "ordinal", 1, 1_000_000);
-        let memory = self.size(value, &root, "memory", Bytes::from_mib(16));
+        let memory = self.memory(value);
         let tags = self.tags(value);
         let description = self.description(value);
         self.word(value, &root, "bios", &["seabios", "ovmf"]);
         self.timeouts(value);
-        Some(VmSpec {
+        VmSpec {
+            named: name.is_some(),
+            name: name.unwrap_or_else(|| VmName::of_vmid(vmid.unwrap_or_default())),
             pool,
             vmid,
             node: text(value, "node"),
@@ -155,23 +156,41 @@ impl Reader<'_> {
             protection: value.attr("protection").as_bool().unwrap_or(false),
             agent: value.attr("agent").as_bool().unwrap_or(false),
             bios: text(value, "bios"),
-            machine: text(value, "machine"),
+            machine: self.part(value, &root, "machine", &[';']),
             boot_order: self.boot_order(value),
             clone: self.clone_of(value.attr("clone")),
             cloud_init: self.cloud_init(value.attr("cloud_init")),
             reboot: self.reboot_policy(value),
             migration: self.migration(value.attr("migration")),
-            name: name?,
-        })
+        }
     }
 
     fn cpu(&mut self, value: &Value) -> Cpu {
         let root = AttributePath::new("cpu");
+        let model = self.part(value, &root, "type", VALUE_ENDS);
         Cpu {
-            cores: self.number(value, &root, "cores", 1, 8192).unwrap_or(super::schema::defaults::CORES),
-            sockets: self.number(value, &root, "sockets", 1, 4).unwrap_or(super::schema::defaults::SOCKETS),
-            model: text(value, "type").unwrap_or_else(|| super::schema::defaults::CPU_TYPE.to_owned()),
+            cores: self.number(value, &root, "cores", 1, u32::MAX).unwrap_or(super::schema::defaults::CORES),
+            sockets: self.number(value, &root, "sockets", 1, u32::MAX).unwrap_or(super::schema::defaults::SOCKETS),
+            model: model.unwrap_or_else(|| super::schema::defaults::CPU_TYPE.to_owned()),
         }
+    }
+
+    /// The name; none where an import found a machine without one (`fresh` refuses that elsewhere).
+    fn name(&mut self, value: &Value) -> Option<VmName> {
+        value.attr("name").as_str().filter(|name| !name.is_empty())?;
+        self.parsed(value, &AttributePath::root(), "name")
+    }
+
+    fn memory(&mut self, value: &Value) -> Option<Bytes> {
+        let memory = self.size(value, &AttributePath::root(), "memory")?;
+        let at = || AttributePath::new("memory");
+        let least = Bytes::from_mib(16);
+        if !memory.0.is_multiple_of(Bytes::MIB.0) {
+            self.diags.error_at(at(), "Invalid memory", format!("{memory} is not a whole number of MiB."));
+        } else if memory < least {
+            self.diags.error_at(at(), "Invalid memory", format!("{memory} is less than the least, {least}."));
+        }
+        Some(memory)
     }
 
     fn slots<T>(
@@ -207,8 +226,8 @@ impl Reader<'_> {
             self.diags.error_at(path.clone().attribute("ssd"), "A virtio disk is never shown as an SSD", detail);
         }
         Some(DiskWish {
-            size: self.size(value, path, "size", Bytes::MIB)?,
-            storage: text(value, "storage"),
+            size: self.size(value, path, "size")?,
+            storage: self.part(value, path, "storage", STORAGE_ENDS).filter(|storage| !storage.is_empty()),
             format: text(value, "format"),
             ssd: value.attr("ssd").as_bool().unwrap_or(false),
             discard: value.attr("discard").as_bool().unwrap_or(false),
@@ -218,19 +237,20 @@ impl Reader<'_> {
     }
 
     fn nic(&mut self, value: &Value, path: &AttributePath) -> Option<NicWish> {
-        self.word(value, path, "model", &["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"]);
+        self.word(value, path, "model", &NIC_MODELS);
         let mac = text(value, "mac");
         if mac.as_deref().is_some_and(|mac| !is_mac(mac)) {
             let detail =
                 "A MAC address is six pairs of hexadecimal digits, and not a multicast one: `BC:24:11:00:00:01`.";
             self.diags.error_at(path.clone().attribute("mac"), "Not a MAC address", detail);
         }
-        let network = text(value, "network");
+        let network = self.part(value, path, "network", VALUE_ENDS);
+        let bridge = self.part(value, path, "bridge", VALUE_ENDS);
         let named = network.is_some();
         let vlan = self.number(value, path, "vlan", 1, 4094);
         Some(NicWish {
             network,
-            bridge: text(value, "bridge").filter(|_| !named),
+            bridge: bridge.filter(|_| !named),
             vlan: vlan.filter(|_| !named).and_then(|vlan| u16::try_from(vlan).ok()),
             model: text(value, "model").unwrap_or_else(|| super::schema::defaults::NIC_MODEL.to_owned()),
             mac: mac.map(|mac| mac.to_ascii_uppercase()),
@@ -303,14 +323,10 @@ impl Reader<'_> {
         let mut tags = BTreeSet::new();
         for tag in value.attr("tags").as_list()?.iter().filter_map(Value::as_str) {
             match Tag::new(tag) {
-                Ok(_) if tag.chars().any(|c| c.is_ascii_uppercase()) => {
-                    let detail =
-                        format!("{tag:?}: Proxmox VE stores tags in lower case; write {:?}.", tag.to_lowercase());
-                    self.diags.error_at(AttributePath::new("tags"), "A tag has capital letters", detail);
-                }
-                Ok(_) => drop(tags.insert(tag.to_owned())),
                 Err(error) => self.diags.error_at(AttributePath::new("tags"), "Not a tag", error.to_string()),
+                Ok(_) => {}
             }
+            tags.insert(tag.to_owned());
         }
         Some(tags)
     }
@@ -318,8 +334,7 @@ impl Reader<'_> {
     fn description(&mut self, value: &Value) -> Option<String> {
         let description = text(value, "description")?;
         if description.chars().count() > DESCRIPTION_MAX {
-            let detail =
-                format!("At most {DESCRIPTION_MAX} characters: Proxmox VE takes 8192, and moves need some of them.");
+            let detail = format!("At most {DESCRIPTION_MAX} characters: Proxmox VE takes no more.");
             self.diags.error_at(AttributePath::new("description"), "The description is too long", detail);
         }
         Some(description)
@@ -330,56 +345,10 @@ impl Reader<'_> {
             self.parsed::<Span>(value.attr("timeouts"), &AttributePath::new("timeouts"), name);
         }
     }
-
-    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-        &mut self,
-        value: &Value,
-        path: &AttributePath,
-        name: &str,
-    ) -> Option<T> {
-        match value.attr(name).as_str()?.parse() {
-            Ok(parsed) => Some(parsed),
-            Err(error) => {
-                self.diags.error_at(path.clone().attribute(name), format!("Invalid {name}"), error.to_string());
-                None
-            }
-        }
-    }
-
-    fn size(&mut self, value: &Value, path: &AttributePath, name: &str, least: Bytes) -> Option<Bytes> {
-        let size: Bytes = self.parsed(value, path, name)?;
-        let at = || path.clone().attribute(name);
-        if !size.0.is_multiple_of(Bytes::MIB.0) {
-            self.diags.error_at(at(), format!("Invalid {name}"), format!("{size} is not a whole number of MiB."));
-        }
-        if size < least {
-            self.diags.error_at(at(), format!("Invalid {name}"), format!("{size} is less than the least, {least}."));
-        }
-        Some(size)
-    }
-
-    fn number(&mut self, value: &Value, path: &AttributePath, name: &str, least: u32, most: u32) -> Option<u32> {
-        let number = value.attr(name).as_number()?;
-        match number.as_u64().and_then(|number| u32::try_from(number).ok()) {
-            Some(fits) if (least..=most).contains(&fits) => Some(fits),
-            _ => {
-                let detail = format!("{} is not a whole number from {least} to {most}.", number.as_str());
-                self.diags.error_at(path.clone().attribute(name), format!("Invalid {name}"), detail);
-                None
-            }
-        }
-    }
-
-    fn word(&mut self, value: &Value, path: &AttributePath, name: &str, accepted: &[&str]) {
-        if let Some(word) = value.attr(name).as_str().filter(|word| !accepted.contains(word)) {
-            let detail = format!("{word:?} is not one of {}.", accepted.join(", "));
-            self.diags.error_at(path.clone().attribute(name), format!("Invalid {name}"), detail);
-        }
-    }
 }
 
-/// Proxmox VE takes 8192 characters (`pve-behaviour.md` §4); up to 1 KiB of them is ours while a machine moves.
-const DESCRIPTION_MAX: usize = 7000;
+/// What Proxmox VE takes (`pve-behaviour.md` §4).
+const DESCRIPTION_MAX: usize = 8192;
 
 fn is_web_address(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
@@ -399,9 +368,11 @@ fn is_mac(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// What a new machine with this configuration is refused for.
     fn errors(config: Value) -> Vec<(String, String)> {
         let mut diags = Diagnostics::new();
         validate(&config, &mut diags);
+        fresh(&config, &Value::Null, &crate::private::Private::default(), &mut diags);
         let path = |path: &Option<AttributePath>| path.as_ref().map(ToString::to_string).unwrap_or_default();
         diags.iter().map(|diag| (path(&diag.path), diag.summary.clone())).collect()
     }
@@ -442,7 +413,10 @@ mod tests {
                 ),
                 r#"network_devices["net0"].mac"#,
             ),
-            ("tags", base().with_attr("tags", Value::set(["Web"])), "tags"),
+            ("tags", base().with_attr("tags", Value::set(["we b"])), "tags"),
+            ("no name", base().with_attr("name", ""), "name"),
+            ("part of a MiB", base().with_attr("disks", disk("31458K")), r#"disks["scsi0"].size"#),
+            ("no size", base().with_attr("disks", disk("0B")), r#"disks["scsi0"].size"#),
             ("migration", base().with_attr("migration", Value::object([("source", "burn")])), "migration.source"),
             ("time", base().with_attr("migration", Value::object([("keep_source", "soon")])), "migration.keep_source"),
             (
@@ -461,6 +435,7 @@ mod tests {
             ("description", base().with_attr("description", "x".repeat(8000)), "description"),
             ("policy", base().with_attr("reboot_policy", "never"), "reboot_policy"),
             ("boot", base().with_attr("boot_order", Value::list(["scsi0", "floppy"])), "boot_order[1]"),
+            ("boot index", base().with_attr("boot_order", Value::list(["usb14"])), "boot_order[0]"),
             ("boot twice", base().with_attr("boot_order", Value::list(["scsi0", "scsi0"])), "boot_order[1]"),
             ("template", base().with_attr("clone", Value::object([("template", "")])), "clone.template"),
             (
@@ -485,6 +460,41 @@ mod tests {
             assert!(found.iter().any(|(at, _)| at == path), "{what}: {found:?}");
         }
         assert_eq!(errors(base()), []);
+    }
+
+    #[test]
+    fn what_would_end_a_value_in_proxmox_ve_is_reported_on_its_attribute() {
+        let cpu = |model: &str| base().with_attr("cpu", Value::object([("type", model)]));
+        let disk = |storage: &str| {
+            base().with_attr("disks", Value::map([("scsi0", Value::object([("size", "1GB"), ("storage", storage)]))]))
+        };
+        let nic = |name: &str, text: &str| {
+            let nic = Value::object([(name, text), (if name == "network" { "bridge" } else { "model" }, "virtio")]);
+            base().with_attr("network_devices", Value::map([("net0", nic)]))
+        };
+        let user = |user: &str| base().with_attr("cloud_init", Value::object([("user", user)]));
+        let device = |name: &str| format!(r#"network_devices["net0"].{name}"#);
+        for ends in [",", ";", "=", " ", "\n", ",flags=+pcid"] {
+            let cases = [
+                (cpu(&format!("host{ends}")), "cpu.type".to_owned()),
+                (disk(&format!("fast{ends}")), r#"disks["scsi0"].storage"#.to_owned()),
+                (nic("bridge", &format!("vmbr0{ends}")), device("bridge")),
+                (nic("network", &format!("app{ends}")), device("network")),
+            ];
+            for (config, path) in cases {
+                assert!(errors(config).iter().any(|(at, _)| *at == path), "{ends:?} in {path}");
+            }
+        }
+        for (config, path) in [
+            (disk("fast:"), r#"disks["scsi0"].storage"#),
+            (base().with_attr("machine", "q35\nargs: -x"), "machine"),
+            (base().with_attr("machine", "q35;pc"), "machine"),
+            (user("ops\nargs: -x"), "cloud_init.user"),
+        ] {
+            assert!(errors(config).iter().any(|(at, _)| at == path), "{path}");
+        }
+        let fine = base().with_attr("machine", "pc-q35-9.0+pve1,viommu=intel");
+        assert_eq!(errors(fine.with_attr("cpu", Value::object([("type", "custom-x.y_z")]))), []);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     }
     let private = Private::read(&req.prior_private);
     nobody_wants_back(&req.config, &private, &mut state);
+    if !ready.is_some_and(|ready| ready.parent.destroys()) {
+        model::fresh(&req.config, &req.prior_state, &private, diags);
+    }
     mapped::check(&req.config, &req.prior_state, &private, moving, diags);
     if !req.prior_state.is_null() {
         restart::announce(&state, &req.prior_state, &private, diags);
@@ -68,7 +71,7 @@ fn destroy(req: &PlanRequest, diags: &mut Diagnostics) -> PlanResponse {
         let places: Vec<String> = copies.iter().map(place).collect();
         diags.warning(
             "Retired copies go with the machine",
-            format!("{}: {}", text(&req.prior_state, "name").unwrap_or_default(), places.join(", ")),
+            format!("{}: {}", model::called(&req.prior_state), places.join(", ")),
         );
     }
     PlanResponse { planned_private: req.prior_private.clone(), ..PlanResponse::default() }
@@ -140,7 +143,7 @@ async fn update(ready: Option<&Ready>, req: &PlanRequest, diags: &mut Diagnostic
     let repeated = mapped::is_repeated(&req.config);
     let proposal = proposal(req).filter(|_| !repeated);
     if repeated && Private::read(&req.prior_private).lost.is_some() {
-        let name = text(prior, "name").unwrap_or_default();
+        let name = model::called(prior);
         diags.warning_at(
             AttributePath::new("network_devices"),
             format!("Virtual machine {name} can't be recovered as it is configured"),
@@ -267,7 +270,7 @@ fn proposal(req: &PlanRequest) -> Option<Proposal> {
 fn stays_pinned(prior: &Value, proposal: &Proposal, diags: &mut Diagnostics) {
     diags.warning_at(
         AttributePath::new("cluster"),
-        format!("Virtual machine {} is pinned, and should leave", text(prior, "name").unwrap_or_default()),
+        format!("Virtual machine {} is pinned, and should leave", model::called(prior)),
         format!(
             "Its pool would move it from {} to {} ({}). A pin is moved by its own configuration alone: change `cluster`.",
             proposal.from, proposal.to, proposal.placement
@@ -389,7 +392,7 @@ fn give_another_vmid(req: &PlanRequest, state: &mut Value, diags: &mut Diagnosti
     let vmid = req.prior_state.attr("vmid").as_i64().unwrap_or_default();
     diags.warning_at(
         AttributePath::new("vmid"),
-        format!("Virtual machine {} gets another VMID", text(state, "name").unwrap_or_default()),
+        format!("Virtual machine {} gets another VMID", model::called(state)),
         format!(
             "Another guest has VMID {vmid} on {target}. Give clusters disjoint `vmid_range`s, and moves keep theirs."
         ),

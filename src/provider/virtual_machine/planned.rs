@@ -2,6 +2,7 @@
 //! whether it moves (design §5).
 use protocol::Value;
 
+use super::sameness::same;
 use super::schema::defaults;
 use crate::values::{Object, Same, leaf, prior_or};
 
@@ -12,11 +13,14 @@ pub(crate) fn planned(config: &Value, prior: &Value, cluster: Value, placement: 
     let mut object = Object::default();
     let plain = |name: &str| leaf(config.attr(name), prior.attr(name), Same::Exactly, || Value::Null);
     let kept = |name: &str, new: Value| {
-        leaf(config.attr(name), prior.attr(name), Same::Exactly, || prior_or(prior.attr(name), new))
+        leaf(config.attr(name), prior.attr(name), same(name), || prior_or(prior.attr(name), new))
     };
-    for name in ["name", "pool", "ordinal", "location", "tier", "needs"] {
+    for name in ["pool", "ordinal", "location", "tier", "needs"] {
         object.set(name, plain(name));
     }
+    // None, as an import found it: whatever it is called since.
+    let unnamed = config.attr("name").as_str() == Some("") && !prior.is_null();
+    object.set("name", if unnamed { prior.attr("name").clone() } else { plain("name") });
     object.set("cluster", cluster).set("placement", placement);
     let node = leaf(config.attr("node"), prior.attr("node"), Same::Exactly, || {
         if moving { Value::unknown() } else { prior_or(prior.attr("node"), Value::unknown()) }
@@ -28,9 +32,9 @@ pub(crate) fn planned(config: &Value, prior: &Value, cluster: Value, placement: 
     object.set("cpu", cpu(config.attr("cpu"), prior.attr("cpu")));
     object.set(
         "memory",
-        leaf(config.attr("memory"), prior.attr("memory"), Same::AsSize, || {
+        leaf(config.attr("memory"), prior.attr("memory"), same("memory"), || {
             // A default means the same as a prior spelling of it.
-            leaf(&defaults::MEMORY.into(), prior.attr("memory"), Same::AsSize, || Value::Null)
+            leaf(&defaults::MEMORY.into(), prior.attr("memory"), same("memory"), || Value::Null)
         }),
     );
     object.set("disks", slots(config.attr("disks"), prior.attr("disks"), moving, disk));
@@ -45,7 +49,7 @@ pub(crate) fn planned(config: &Value, prior: &Value, cluster: Value, placement: 
     );
     object.set("boot_order", kept("boot_order", Value::unknown()));
     object.set("clone", config.attr("clone").clone());
-    object.set("cloud_init", cloud_init(config.attr("cloud_init")));
+    object.set("cloud_init", cloud_init(config.attr("cloud_init"), prior.attr("cloud_init")));
     let reboot_policy = || defaults::REBOOT_POLICY.into();
     object.set(
         "reboot_policy",
@@ -93,7 +97,7 @@ fn slots(config: &Value, prior: &Value, moving: bool, one: fn(&Value, &Value, bo
 
 fn disk(config: &Value, prior: &Value, moving: bool) -> Value {
     let mut object = Object::default();
-    object.set("size", leaf(config.attr("size"), prior.attr("size"), Same::AsSize, || Value::Null));
+    object.set("size", leaf(config.attr("size"), prior.attr("size"), same("disks.*.size"), || Value::Null));
     for name in ["storage", "format"] {
         object.set(name, leaf(config.attr(name), prior.attr(name), Same::Exactly, || prior.attr(name).clone()));
     }
@@ -132,7 +136,7 @@ fn nic(config: &Value, prior: &Value, moving: bool) -> Value {
     }
     object.set(
         "mac",
-        leaf(config.attr("mac"), prior.attr("mac"), Same::IgnoringCase, || {
+        leaf(config.attr("mac"), prior.attr("mac"), same("network_devices.*.mac"), || {
             prior_or(prior.attr("mac"), Value::unknown())
         }),
     );
@@ -145,11 +149,16 @@ fn prior_is_new(prior: &Value, name: &str) -> bool {
 }
 
 /// What is configured, without the password, which no plan and no state has.
-fn cloud_init(config: &Value) -> Value {
+fn cloud_init(config: &Value, prior: &Value) -> Value {
     if config.is_null() || config.is_unknown() {
         return config.clone();
     }
-    config.clone().with_attr("password_wo", Value::Null)
+    let mut planned = config.clone().with_attr("password_wo", Value::Null);
+    for name in ["ssh_keys", "dns"] {
+        let path = format!("cloud_init.{name}");
+        planned.set_attr(name, leaf(config.attr(name), prior.attr(name), same(&path), || Value::Null));
+    }
+    planned
 }
 
 fn migration(config: &Value, prior: &Value) -> Value {
@@ -160,11 +169,11 @@ fn migration(config: &Value, prior: &Value) -> Value {
     for name in ["method", "source", "force_stop", "accept_loss", "on_unhealthy"] {
         object.set(name, leaf(config.attr(name), prior.attr(name), Same::Exactly, || defaults::migration(name)));
     }
-    for name in ["keep_source", "keep_archive", "shutdown_timeout"] {
-        object.set(name, leaf(config.attr(name), prior.attr(name), Same::AsSpan, || defaults::migration(name)));
+    for name in ["keep_source", "keep_archive", "shutdown_timeout", "max_downtime"] {
+        let unset = || if name == "max_downtime" { Value::Null } else { defaults::migration(name) };
+        let how = same(&format!("migration.{name}"));
+        object.set(name, leaf(config.attr(name), prior.attr(name), how, unset));
     }
-    let max_downtime = leaf(config.attr("max_downtime"), prior.attr("max_downtime"), Same::AsSpan, || Value::Null);
-    object.set("max_downtime", max_downtime);
     object.set("health", health(config.attr("health"), prior.attr("health")));
     object.done()
 }
@@ -178,7 +187,9 @@ fn health(config: &Value, prior: &Value) -> Value {
     object.set("agent", leaf(config.attr("agent"), prior.attr("agent"), Same::Exactly, || defaults::health("agent")));
     object.set(
         "deadline",
-        leaf(config.attr("deadline"), prior.attr("deadline"), Same::AsSpan, || defaults::health("deadline")),
+        leaf(config.attr("deadline"), prior.attr("deadline"), same("migration.health.deadline"), || {
+            defaults::health("deadline")
+        }),
     );
     object.done()
 }
@@ -189,7 +200,7 @@ fn timeouts(config: &Value, prior: &Value) -> Value {
     }
     let mut object = Object::default();
     for name in ["create", "update", "delete"] {
-        object.set(name, leaf(config.attr(name), prior.attr(name), Same::AsSpan, || Value::Null));
+        object.set(name, leaf(config.attr(name), prior.attr(name), same(&format!("timeouts.{name}")), || Value::Null));
     }
     object.done()
 }

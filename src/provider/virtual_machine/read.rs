@@ -6,18 +6,18 @@ use operations::{Found, Guest, Journal, MarkFound, Place, Record};
 use protocol::{Diagnostics, ImportedResource, ReadRequest, ReadResponse, Value};
 
 use super::apply::record;
+use super::model;
 use super::state::{restart_due, state};
 use super::{missing, restart};
 use crate::failures::{is_dark, report};
 use crate::placing::Ready;
 use crate::private::Private;
 use crate::proposals::{proposal, recovery};
-use crate::values::text;
 
 /// Refreshes a machine. It is gone only where that can be said for sure; else it stays as it was, with a warning.
 pub(crate) async fn read(ready: Option<&Ready>, req: ReadRequest, diags: &mut Diagnostics) -> ReadResponse {
     let as_it_was = ReadResponse { new_state: req.current_state.clone(), private: req.private.clone() };
-    let name = text(&req.current_state, "name").unwrap_or_default();
+    let name = model::called(&req.current_state);
     let Some(ready) = ready else {
         diags.warning("Machines are not refreshed", "The provider block holds values that are not known yet.");
         return as_it_was;
@@ -119,6 +119,8 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut 
         if guest.waiting.is_empty() { Default::default() } else { restart::differences(&as_it_runs(), &new_state) };
     private.restart_due = restart_due(guest, &new_state);
     private.missing = missing::slots(guest, &new_state);
+    let all = guest.config.cores().saturating_mul(guest.config.sockets());
+    private.plugged_in = guest.config.vcpus().filter(|vcpus| *vcpus < all);
     private.proposal = proposal(ready, guest, &new_state, diags).await;
     private.lost = None;
     ReadResponse { new_state, private: private.write() }

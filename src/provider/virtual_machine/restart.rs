@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use operations::Guest;
 use operations::restart::{disk_waits, key_waits};
-use protocol::{Diagnostics, Value};
+use protocol::{AttributePath, Diagnostics, Value};
 
+use super::model::called;
 use super::state::restart_due;
 use crate::private::{Private, same};
-use crate::values::text;
 
 /// Says at a refresh what is written and not in force: of an apply that was killed, or by hand.
 pub(crate) fn remind(guest: &Guest, prior: &Value, diags: &mut Diagnostics) {
     if !guest.running || guest.waiting.is_empty() {
         return;
     }
-    let name = text(prior, "name").unwrap_or_default();
+    let name = called(prior);
     let keys: Vec<&str> = guest.waiting.iter().map(|change| change.key.as_str()).collect();
     let owed = !restart_due(guest, prior).is_empty();
     let next = match (owed, prior.attr("reboot_policy").as_str()) {
@@ -47,6 +47,7 @@ pub(crate) fn differences(as_it_runs: &Value, state: &Value) -> BTreeMap<String,
 /// Says which planned changes wait for a restart, or that they make one. A pure function of both values and of what Read found;
 /// what Proxmox VE could not take after all is said by apply.
 pub(crate) fn announce(planned: &Value, prior: &Value, private: &Private, diags: &mut Diagnostics) {
+    not_plugged_in(planned, prior, private, diags);
     let runs = prior.attr("started").as_bool() == Some(true) && planned.attr("started").as_bool() == Some(true);
     let mut waiting = cold(planned, prior);
     // Back to what it runs with: the change that waits is dropped.
@@ -63,7 +64,7 @@ pub(crate) fn announce(planned: &Value, prior: &Value, private: &Private, diags:
     if !runs || waiting.is_empty() {
         return;
     }
-    let (name, list) = (text(planned, "name").unwrap_or_default(), waiting.join(", "));
+    let (name, list) = (called(planned), waiting.join(", "));
     if policy(planned) {
         diags.warning(
             format!("Virtual machine {name} is restarted"),
@@ -76,6 +77,23 @@ pub(crate) fn announce(planned: &Value, prior: &Value, private: &Private, diags:
                 "{list}: written by apply, in force when it is stopped and started through Proxmox VE. \
                  reboot_policy = \"reboot\" has apply do that."
             ),
+        );
+    }
+}
+
+/// Says that more cores do nothing where Proxmox VE plugs in fewer than there are.
+fn not_plugged_in(planned: &Value, prior: &Value, private: &Private, diags: &mut Diagnostics) {
+    let all = |value: &Value| {
+        let cpu = value.attr("cpu");
+        Some(cpu.attr("cores").as_u64()?.saturating_mul(cpu.attr("sockets").as_u64()?))
+    };
+    let (Some(vcpus), Some(now), Some(before)) = (private.plugged_in, all(planned), all(prior)) else { return };
+    if now != before && vcpus < now {
+        diags.warning_at(
+            AttributePath::new("cpu"),
+            format!("Virtual machine {} has {vcpus} of its {now} processors plugged in", called(planned)),
+            "Somebody set `vcpus` in Proxmox VE, which apply leaves alone: the guest sees that many. Where it shall see all, delete \
+             `vcpus` there.",
         );
     }
 }
@@ -202,6 +220,21 @@ mod tests {
         ];
         for (planned, waiting) in cases {
             assert_eq!(cold(&planned, &vm()), waiting);
+        }
+    }
+
+    #[test]
+    fn fewer_plugged_in_processors_than_configured_are_said_where_that_changes() {
+        let cpu = |cores: i64| vm().with_attr("cpu", Value::object([("cores", cores), ("sockets", 1)]));
+        let said = |planned: i64, vcpus: Option<u64>| {
+            let mut diags = Diagnostics::new();
+            let private = Private { plugged_in: vcpus, ..Private::default() };
+            not_plugged_in(&cpu(planned), &cpu(4), &private, &mut diags);
+            diags.iter().map(|one| one.summary.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(said(8, Some(2)), ["Virtual machine web-1 has 2 of its 8 processors plugged in"]);
+        for (planned, vcpus) in [(4, Some(2)), (2, Some(2)), (1, Some(2)), (8, None)] {
+            assert_eq!(said(planned, vcpus), Vec::<String>::new());
         }
     }
 

@@ -20,7 +20,8 @@ pub(crate) fn schema() -> Schema {
 fn placement() -> Vec<Attribute> {
     vec![
         Attribute::string("name").required().describe(
-            "Name, a DNS name. Unique within the pool. A trailing number (`web-7`) is its place in the pool's spread.",
+            "Name, a DNS name. Unique within the pool. A trailing number (`web-7`) is its place in the pool's spread. The empty text, which \
+             an import writes for a machine without a name, leaves that as it is.",
         ),
         Attribute::string("pool")
             .optional()
@@ -70,7 +71,8 @@ fn hardware() -> Vec<Attribute> {
     ];
     let disk = vec![
         Attribute::string("size").required().describe(
-            "Size, in whole MiB: `40GB`, `40GiB` and `40G` are all 40 × 2³⁰ bytes. It can grow in place, never shrink.",
+            "Size, in whole MiB: `40GB`, `40GiB` and `40G` are all 40 × 2³⁰ bytes. It can grow in place, never shrink. A disk that has \
+             another size already keeps it: an import writes `31458KiB`, and `0B` where Proxmox VE doesn't tell.",
         ),
         Attribute::string("storage").optional().computed().describe(
             "Storage, by its federation name: a key of the cluster's `storage_classes`, or a storage's own name. The \
@@ -101,7 +103,11 @@ fn hardware() -> Vec<Attribute> {
             .optional()
             .computed()
             .describe("VLAN tag, 1 to 4094. What the network became where `network` is set."),
-        default(Attribute::string("model"), "Model (`virtio`): `virtio`, `e1000`, `e1000e`, `rtl8139` or `vmxnet3`."),
+        default(
+            Attribute::string("model"),
+            "Model (`virtio`), one of Proxmox VE's: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`, and the older `e1000-82540em`, \
+             `e1000-82544gc`, `e1000-82545em`, `i82551`, `i82557b`, `i82559er`, `igb`, `ne2k_isa`, `ne2k_pci`, `pcnet`.",
+        ),
         Attribute::string("mac")
             .optional()
             .computed()
@@ -127,7 +133,7 @@ fn hardware() -> Vec<Attribute> {
             "Machine type, for example `q35`. Left alone where not set. A running machine takes it at its next restart.",
         ),
         Attribute::new("boot_order", Type::list(Type::String)).optional().computed().describe(
-            "Devices it boots from, in order: `[\"scsi0\", \"net0\"]`. The first disk for a new machine, left alone otherwise, \
+            "Devices it boots from, in order: `[\"scsi0\", \"net0\"]`, also `usb0` and `hostpci0`. The first disk for a new machine, left alone otherwise, \
              where not set. A running machine takes it at its next restart.",
         ),
     ]
@@ -233,8 +239,8 @@ fn behaviour() -> Vec<Attribute> {
         Attribute::new("tags", Type::set(Type::String))
             .optional()
             .computed()
-            .describe("Tags, in lower case. Left alone where not set."),
-        Attribute::string("description").optional().computed().describe("Notes. Left alone where not set."),
+            .describe("Tags. Their case is no difference: Proxmox VE lowers it, unless its `tag-style` says otherwise. Left alone where not set."),
+        Attribute::string("description").optional().computed().describe("Notes. White space at their end is no difference: Proxmox VE drops it. Left alone where not set."),
         default(Attribute::bool("started"), "Whether it runs (true)."),
         default(Attribute::bool("on_boot"), "Whether it starts with its node (true)."),
         default(

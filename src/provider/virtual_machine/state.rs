@@ -8,8 +8,9 @@ use operations::{AddressWish, CloudInitWish, DiskSpec, Guest, NicSpec};
 use protocol::Value;
 
 use super::missing;
+use super::sameness::spelled;
 use super::schema::defaults;
-use crate::values::{Object, Same};
+use crate::values::Object;
 
 /// State of `guest`. `prior` is state or plan: its spelling stays where it means the same, its configuration-only parts
 /// are kept, and only slots it has are taken in. `all_slots`: take in every slot (import).
@@ -32,16 +33,18 @@ pub(crate) fn state(guest: &Guest, facts: &Cluster, prior: &Value, all_slots: bo
             ("type", config.cpu_type().unwrap_or("kvm64").into()),
         ]),
     );
-    object.set("memory", size(Bytes::from_mib(config.memory_mib()), prior.attr("memory")));
+    let memory = Bytes::from_mib(config.memory_mib()).to_string();
+    object.set("memory", spelled("memory", memory.into(), prior.attr("memory")));
     object.set("disks", disks(guest, facts, prior.attr("disks"), all_slots));
     object.set("network_devices", nics(guest, facts, prior.attr("network_devices"), all_slots));
-    object.set("bios", config.bios()).set("machine", config.machine());
+    object.set("bios", config.bios());
+    object.set("machine", spelled("machine", config.machine().into(), prior.attr("machine")));
     object.set("boot_order", missing::boot_order(guest, prior, all_slots));
     object.set("cloud_init", cloud_init(guest, prior.attr("cloud_init")));
     let policy = prior.attr("reboot_policy").as_str().unwrap_or(defaults::REBOOT_POLICY);
     object.set("reboot_policy", policy);
-    object.set("tags", Value::set(config.tags()));
-    object.set("description", guest.description.as_str());
+    object.set("tags", spelled("tags", Value::set(config.tags()), prior.attr("tags")));
+    object.set("description", spelled("description", guest.description.as_str().into(), prior.attr("description")));
     object.set("started", guest.running).set("on_boot", guest.on_boot());
     object.set("protection", guest.protection()).set("agent", config.agent().enabled());
     let restart = || (policy == "reboot").then(|| restart_owed(guest, prior)).flatten();
@@ -96,21 +99,16 @@ fn cloud_init(guest: &Guest, prior: &Value) -> Value {
     let told = |name: &str, is: Value| if prior.attr(name).is_null() { Value::Null } else { is };
     let mut object = Object::default();
     object.set("user", told("user", is.user.into()));
-    object.set("ssh_keys", told("ssh_keys", words(is.ssh_keys, prior.attr("ssh_keys"))));
+    object.set("ssh_keys", told("ssh_keys", words("cloud_init.ssh_keys", is.ssh_keys, prior.attr("ssh_keys"))));
     object.set("password_wo", Value::Null);
     object.set("password_wo_version", known(prior.attr("password_wo_version")));
     object.set("addresses", told("addresses", addresses(&is.addresses, prior.attr("addresses"))));
-    object.set("dns", told("dns", words(is.dns, prior.attr("dns"))));
+    object.set("dns", told("dns", words("cloud_init.dns", is.dns, prior.attr("dns"))));
     object.done()
 }
 
-/// A list as it is; in the prior spelling where the difference is white space at an end.
-fn words(is: Option<Vec<String>>, prior: &Value) -> Value {
-    let is = is.unwrap_or_default();
-    let configured = prior.as_list().unwrap_or_default();
-    let same = configured.len() == is.len()
-        && configured.iter().zip(&is).all(|(a, b)| a.as_str().is_some_and(|a| a.trim() == b.trim()));
-    if same { prior.clone() } else { Value::list(is) }
+fn words(path: &str, is: Option<Vec<String>>, prior: &Value) -> Value {
+    spelled(path, Value::list(is.unwrap_or_default()), prior)
 }
 
 fn addresses(is: &BTreeMap<Slot, AddressWish>, prior: &Value) -> Value {
@@ -133,19 +131,21 @@ fn pool(guest: &Guest, prior: &Value) -> Value {
     }
 }
 
-fn size(bytes: Bytes, prior: &Value) -> Value {
-    let canonical = Value::from(bytes.to_string());
-    if Same::AsSize.means(prior, &canonical) { prior.clone() } else { canonical }
-}
-
 /// A disk up to one allocation unit larger than asked equals what was asked (core-review E11): storages round up.
 const ALLOCATION_UNIT: Bytes = Bytes::from_mib(4);
 
-fn disk_size(bytes: Bytes, prior: &Value) -> Value {
+/// `is`: nothing where Proxmox VE doesn't tell, which it does of a drive that somebody wrote into the file. It is what it was then, and no
+/// bytes (`0B`) where nobody knew.
+fn disk_size(is: Option<u64>, prior: &Value) -> Value {
     let asked = prior.as_str().and_then(|text| text.parse::<Bytes>().ok());
+    let bytes = match is {
+        Some(bytes) => Bytes(bytes),
+        None if asked.is_some() => return prior.clone(),
+        None => Bytes::ZERO,
+    };
     match asked {
         Some(asked) if bytes >= asked && bytes.saturating_sub(asked) <= ALLOCATION_UNIT => prior.clone(),
-        _ => size(bytes, prior),
+        _ => spelled("disks.*.size", bytes.to_string().into(), prior),
     }
 }
 
@@ -162,7 +162,7 @@ fn disks(guest: &Guest, facts: &Cluster, prior: &Value, all: bool) -> Value {
     if prior.is_null() && !all {
         return Value::Null;
     }
-    let found = guest.config.disks().unwrap_or_default();
+    let found = guest.config.disks();
     let ours = |(slot, disk): &(&String, &DiskSpec)| {
         slot.parse::<Slot>().is_ok_and(Slot::is_disk) && !disk.is_cdrom() && !disk.is_cloudinit()
     };
@@ -175,7 +175,12 @@ fn disk(spec: &DiskSpec, facts: &Cluster, prior: &Value) -> Value {
     let prior_name = prior.attr("storage");
     let stands_for = facts.resolve_storage(prior_name.as_str());
     let same = !prior.is_null() && stands_for.as_deref().is_none_or(|storage| Some(storage) == spec.storage());
-    let storage = if same { known(prior_name) } else { federation_storage(spec, facts) };
+    let storage = match spec.storage() {
+        // A drive by path is on none.
+        None if prior_name.as_str() != Some("") => Value::Null,
+        _ if same => known(prior_name),
+        _ => federation_storage(spec, facts),
+    };
     // Only a file has a format: elsewhere what is configured says nothing. Where nothing is, an import alone takes it in.
     let format = match (prior.is_null(), prior.attr("format").as_str()) {
         (true, _) => spec.format().into(),
@@ -183,7 +188,7 @@ fn disk(spec: &DiskSpec, facts: &Cluster, prior: &Value) -> Value {
         (false, None) => Value::Null,
     };
     Value::object([
-        ("size", disk_size(Bytes(spec.size_bytes().unwrap_or_default()), prior.attr("size"))),
+        ("size", disk_size(spec.size_bytes(), prior.attr("size"))),
         ("storage", storage),
         ("format", format),
         ("ssd", spec.option_bool("ssd").unwrap_or(false).into()),
@@ -204,8 +209,10 @@ fn nics(guest: &Guest, facts: &Cluster, prior: &Value, all: bool) -> Value {
     if prior.is_null() && !all {
         return Value::Null;
     }
-    let found = guest.config.nics().unwrap_or_default();
-    let map = wanted(&found, prior, all).map(|(slot, spec)| (slot.clone(), nic(spec, facts, prior.attr(slot))));
+    let found = guest.config.nics();
+    let is_slot = |(slot, _): &(&String, &NicSpec)| slot.parse::<Slot>().is_ok();
+    let map = wanted(&found, prior, all).filter(is_slot);
+    let map = map.map(|(slot, spec)| (slot.clone(), nic(spec, facts, prior.attr(slot))));
     Value::map(map.chain(missing::nics(guest, prior)))
 }
 
@@ -221,9 +228,7 @@ fn nic(spec: &NicSpec, facts: &Cluster, prior: &Value) -> Value {
         None if prior.is_null() => imported(),
         None => None,
     };
-    let mac = spec.mac().unwrap_or_default();
-    let mac =
-        if Same::IgnoringCase.means(prior.attr("mac"), &mac.into()) { prior.attr("mac").clone() } else { mac.into() };
+    let mac = spelled("network_devices.*.mac", spec.mac().into(), prior.attr("mac"));
     Value::object([
         ("network", network.into()),
         ("bridge", spec.bridge().into()),

@@ -81,8 +81,7 @@ impl Arrival<'_> {
     pub(crate) async fn storages(&self, config: &VmConfig, findings: &mut Findings) -> Option<Spread> {
         let id = "storage_map";
         let managed = self.resolved.storages.len();
-        let data =
-            config.disks().unwrap_or_default().values().filter(|disk| !disk.is_cdrom() && !disk.is_cloudinit()).count();
+        let data = config.disks().values().filter(|disk| !disk.is_cdrom() && !disk.is_cloudinit()).count();
         if managed == 0 && data > 0 {
             let text = format!("none of the {data} disks is in the configuration, so the target storage is not known");
             findings.push(finding(id, text, "name the disks in `disks`"));

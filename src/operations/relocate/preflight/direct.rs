@@ -94,7 +94,7 @@ fn bridge_there(source: &VmConfig, resolved: &Resolved, bridge: &str) -> String 
 /// right before the machine starts.
 pub(in crate::relocate) fn bridges(source: &VmConfig, resolved: &Resolved) -> String {
     let mut pairs: BTreeMap<String, String> = BTreeMap::new();
-    for (slot, nic) in source.nics().unwrap_or_default() {
+    for (slot, nic) in source.nics() {
         let Some(bridge) = nic.bridge() else { continue };
         let place = slot.parse().ok().and_then(|slot| resolved.nics.get(&slot));
         let there = place.map_or(bridge, |place| &place.bridge);
@@ -164,9 +164,8 @@ impl Preflight<'_> {
                 "remove it, or use backup-restore",
             );
         }
-        let excluded =
-            config.disks().unwrap_or_default().into_iter().filter(|(_, disk)| !disk.is_cdrom() && !disk.backup());
-        for (slot, _) in excluded.chain(config.unused().unwrap_or_default()) {
+        let excluded = config.disks().into_iter().filter(|(_, disk)| !disk.is_cdrom() && !disk.backup());
+        for (slot, _) in excluded.chain(config.unused()) {
             cant(format!("{slot} would be sent too, and nobody counts it"), "set its `backup`, or remove it");
         }
         let Some(spread) = spread else {
@@ -204,7 +203,7 @@ impl Preflight<'_> {
         if config.get("startup").is_some() {
             needed.push(("/".to_owned(), vec!["Sys.Modify"]));
         }
-        for nic in config.nics().unwrap_or_default().into_values() {
+        for nic in config.nics().into_values() {
             let Some(bridge) = nic.bridge() else { continue };
             let there = bridge_there(config, self.resolved, bridge);
             // The VLAN goes along as it is, also where another one is set before the start.
@@ -243,7 +242,7 @@ impl Preflight<'_> {
         let place = &self.guest.place;
         let facts = self.fleet.facts(self.target.name.as_str());
         let mut becomes: BTreeMap<String, String> = BTreeMap::new();
-        for (slot, nic) in config.nics().unwrap_or_default() {
+        for (slot, nic) in config.nics() {
             let bridge = nic.bridge().unwrap_or_default().to_owned();
             let named = slot.parse().ok().and_then(|slot| self.resolved.nics.get(&slot));
             let there = named.map_or(&bridge, |on| &on.bridge);

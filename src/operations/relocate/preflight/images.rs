@@ -13,9 +13,9 @@ const CLOUD_INIT: u64 = 4 << 20;
 
 /// The volumes that a backup carries or a restore makes: disks, EFI variables, TPM state, the cloud-init drive.
 pub(in crate::relocate) fn carried(config: &VmConfig) -> BTreeMap<String, DiskSpec> {
-    let mut all = config.disks().unwrap_or_default();
+    let mut all = config.disks();
     all.retain(|_, disk| disk.is_cloudinit() || (!disk.is_cdrom() && disk.backup()));
-    all.extend(config.state_disks().unwrap_or_default());
+    all.extend(config.state_disks());
     all
 }
 
@@ -31,7 +31,7 @@ pub(in crate::relocate) fn volumes(config: &VmConfig) -> Vec<Volume> {
 
 /// Size of all disks that a backup reads, in bytes.
 pub(crate) fn disk_bytes(config: &VmConfig) -> u64 {
-    let disks = config.disks().unwrap_or_default();
+    let disks = config.disks();
     disks.values().filter(|disk| disk.backup()).filter_map(DiskSpec::size_bytes).sum()
 }
 

@@ -11,7 +11,7 @@ impl Preflight<'_> {
             findings.push(finding("source_idle", format!("{place} is a template"), "only machines move"));
         }
         self.carried_along(config, findings).await;
-        let disks = config.disks().unwrap_or_default();
+        let disks = config.disks();
         for (slot, disk) in disks.iter().filter(|(_, disk)| holds_a_medium(disk)) {
             let text = format!("{place}: {slot} holds the medium {}", disk.volume());
             findings.push(finding("local_media", text, "eject it: it may not exist on the target"));
@@ -30,7 +30,7 @@ impl Preflight<'_> {
             let known = self.spec.disks.iter().find(|(_, disk)| disk.volume.as_deref() == Some(volume));
             known.map(|(slot, _)| slot).filter(|slot| config.get(&slot.to_string()).is_none())
         };
-        let unused = config.unused().unwrap_or_default();
+        let unused = config.unused();
         for (disk, slot) in unused.values().filter_map(|disk| Some((disk, detached(disk.volume())?))) {
             let text = format!("{place}: disk {slot} is detached ({}), and the configuration has it", disk.volume());
             findings.push(finding(
@@ -43,7 +43,7 @@ impl Preflight<'_> {
             // Proxmox VE would send these too (`sent_whole`).
             return;
         }
-        let disks = config.disks().unwrap_or_default();
+        let disks = config.disks();
         for (slot, disk) in &disks {
             if !holds_a_medium(disk) && !disk.backup() && !self.accepts("excluded-disks") {
                 let text = format!("{place}: {slot} ({}) is excluded from backup and would stay behind", disk.volume());

@@ -26,7 +26,7 @@ impl Preflight<'_> {
 
     /// Static addresses that cloud-init sets, the configured ones before those that are. What a guest sets by itself is not seen.
     pub(super) fn addresses(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
-        for slot in config.nics().unwrap_or_default().into_keys() {
+        for slot in config.nics().into_keys() {
             let Ok(slot) = slot.parse::<Slot>() else { continue };
             let Some((name, network)) = self.network_there(slot) else { continue };
             let wish = self.spec.cloud_init.as_ref().and_then(|wish| wish.addresses.get(&slot));
@@ -55,7 +55,7 @@ impl Preflight<'_> {
         let facts = self.fleet.facts(self.target.name.as_str());
         let place = &self.guest.place;
         let mut macs: Vec<(String, String)> = Vec::new();
-        for (slot, nic) in config.nics().unwrap_or_default() {
+        for (slot, nic) in config.nics() {
             let Some(mac) = nic.mac() else { continue };
             match mac_there(&facts, self.spec, self.resolved, &slot, mac) {
                 Mac::Kept => macs.push((slot, mac.to_owned())),
@@ -97,7 +97,7 @@ impl Preflight<'_> {
 
     /// A backup carries the guest's own rules. What they name of the cluster, and whether it filters at all, stays behind.
     async fn firewall(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
-        if !config.nics().unwrap_or_default().values().any(NicSpec::firewall) {
+        if !config.nics().values().any(NicSpec::firewall) {
             return;
         }
         let missing = match self.unfiltered().await {

@@ -137,12 +137,14 @@ fn wrong_values_are_named_where_they_stand() {
         *here = value;
         config
     };
-    let cases: [(&[&str], Value, &str); 19] = [
+    let cases: [(&[&str], Value, &str); 21] = [
         (&["name"], "no name!".into(), "name"),
         (&["tier"], "best".into(), "tier"),
         (&["coordinates", "latitude"], 91.into(), "coordinates.latitude"),
         (&["pricing", "currency"], "euro".into(), "pricing.currency"),
         (&["pricing", "core_hour"], (-1).into(), "pricing.core_hour"),
+        (&["networks", "app", "bridge"], "vmbr0,tag=5".into(), "networks[\"app\"].bridge"),
+        (&["storage_classes", "fast"], "ceph:8".into(), "storage_classes[\"fast\"]"),
         (&["networks", "app", "vlan"], 4095.into(), "networks[\"app\"].vlan"),
         (&["networks", "app", "subnet"], "10.1.20.0".into(), "networks[\"app\"].subnet"),
         (&["networks", "app", "gateway"], "10.1.21.1".into(), "networks[\"app\"].gateway"),

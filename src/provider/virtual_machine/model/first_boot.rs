@@ -8,6 +8,15 @@ use protocol::{AttributePath, Value};
 use super::Reader;
 use crate::values::text;
 
+/// Whether a machine boots from a device of this key (the format `pve-qm-bootdev`).
+fn boots(device: &str) -> bool {
+    let numbered = |stem: &str, most: u8| {
+        let number = device.strip_prefix(stem).filter(|number| !number.starts_with('0') || *number == "0");
+        number.is_some_and(|number| number.parse::<u8>().is_ok_and(|number| number <= most))
+    };
+    device.parse::<Slot>().is_ok() || numbered("usb", 13) || numbered("hostpci", 15)
+}
+
 /// Whether a text is an accepted address.
 type Check<'a> = &'a dyn Fn(&str) -> bool;
 
@@ -33,11 +42,11 @@ impl Reader<'_> {
             // A device that is not known yet is read at apply.
             let device = device.as_str()?;
             let at = || AttributePath::new("boot_order").index(index);
-            if device.parse::<Slot>().is_err() {
-                let detail = format!("{device:?} is not a slot of a disk or a network device: `scsi0`, `net0`.");
+            if !boots(device) {
+                let detail = format!(
+                    "{device:?} is nothing to boot from: `scsi0`, `net0`, and also `usb0–13` and `hostpci0–15`."
+                );
                 self.diags.error_at(at(), "No such slot", detail);
-            } else if order.iter().any(|other| other == device) {
-                self.diags.error_at(at(), "A device is named twice", format!("{device} is in the order already."));
             }
             order.push(device.to_owned());
         }
@@ -67,7 +76,12 @@ impl Reader<'_> {
                 self.diags.error_at(path.clone().attribute("dns").index(index), "Not an address", detail);
             }
         }
-        let mut wish = CloudInitWish { user: text(value, "user"), ssh_keys, dns, ..CloudInitWish::default() };
+        let user = text(value, "user");
+        if user.as_deref().is_some_and(|user| user.chars().any(char::is_control)) {
+            let detail = "Proxmox VE would take a line feed for the end of the value.";
+            self.diags.error_at(path.clone().attribute("user"), "Invalid user", detail);
+        }
+        let mut wish = CloudInitWish { user, ssh_keys, dns, ..CloudInitWish::default() };
         for (key, addresses) in value.attr("addresses").as_map().into_iter().flatten() {
             let at = path.clone().attribute("addresses").key(key.as_str());
             match key.parse::<Slot>() {
