@@ -79,21 +79,19 @@ impl Fleet {
                     .next("remove it there, if that cluster ever answers again: nothing knows of it any more"),
             );
         }
-        warnings.extend(self.remove_leftovers(&site, &guest, deadline, &what).await);
+        warnings.extend(self.remove_leftovers(&guest, deadline, &what).await);
         self.remove(&site, &guest, managed, deadline, &what).await?;
         Ok(warnings)
     }
 
-    /// What earlier moves left: the machine's retired copies and archives. The archives go before the machine
-    /// (`pve-behaviour.md` §17).
-    async fn remove_leftovers(&self, site: &Site, guest: &Guest, deadline: Instant, what: &str) -> Vec<Failure> {
+    /// What earlier moves left: the machine's retired copies and archives. The archives go before the machines
+    /// of their VMIDs (`pve-behaviour.md` §17).
+    async fn remove_leftovers(&self, guest: &Guest, deadline: Instant, what: &str) -> Vec<Failure> {
         let mut warnings = Vec::new();
         for kept in &guest.mark.archives {
-            let removed = crate::relocate::remove_archive(site, &guest.place, &kept.volid, self, deadline).await;
-            if let Err(error) = removed {
-                warnings.push(
-                    Failure::new(format!("An archive stays: {}", kept.volid)).said(error).next("remove it by hand"),
-                );
+            match self.remove_kept(kept, &guest.place.cluster, deadline).await {
+                Ok(said) => warnings.extend(said),
+                Err(failure) => warnings.push(failure),
             }
         }
         for copy in &guest.mark.copies {

@@ -110,6 +110,11 @@ impl Guest {
         self.mark.retired.is_some()
     }
 
+    /// Whether its notes say that a move which is over left it behind, although it could be started: a person took its fence or lock off.
+    pub(crate) fn was_left(&self) -> bool {
+        self.operation.is_none() && (self.is_retired() || self.mark.op.is_some())
+    }
+
     /// Itself as it runs: without what waits for its restart.
     pub fn in_force(&self) -> Guest {
         Guest { config: self.config.clone().without(&self.waiting), ..self.clone() }
@@ -286,7 +291,9 @@ impl Site {
                 status.runs_itself() || (for_a_backup && self.is_backing_up(node).await)
             }
         };
-        let split = notes::split(config.description().unwrap_or_default());
+        let mut split = notes::split(config.description().unwrap_or_default());
+        // Where it stands now a copy of it stood once: it is not its own copy.
+        split.mark.without_copy_at(&self.name, vmid);
         let uuid = config.uuid().unwrap_or_default();
         let now = self.now();
         Ok(Guest {
@@ -345,7 +352,7 @@ impl Copy {
     /// A copy as state lists it; `None` where its date can't be read.
     pub fn listed(cluster: ClusterName, vmid: u32, until: &str) -> Option<Copy> {
         let until = until.parse::<jiff::Timestamp>().ok()?.as_second();
-        Some(Copy { cluster, vmid, until, returned: false })
+        Some(Copy { cluster, vmid, until, returned: false, op: None })
     }
 }
 
@@ -376,7 +383,7 @@ mod tests {
     fn a_copy_is_known_from_how_state_lists_it() {
         let cluster: ClusterName = "a".parse().expect("a name");
         let copy = Copy::listed(cluster.clone(), 100, &rfc3339(1_767_323_045)).expect("a date");
-        assert_eq!(copy, Copy { cluster: cluster.clone(), vmid: 100, until: 1_767_323_045, returned: false });
+        assert_eq!(copy, Copy { cluster: cluster.clone(), vmid: 100, until: 1_767_323_045, returned: false, op: None });
         assert_eq!(Copy::listed(cluster, 100, "some day"), None);
     }
 }

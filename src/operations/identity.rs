@@ -1,14 +1,14 @@
 //! Owns finding a virtual machine: where it was, elsewhere, or gone; and when none of these may be said (design §5, Identity).
 use std::time::Instant;
 
-use federation::ClusterName;
-use federation::model::Method;
 use proxmox::Resource;
 
+use crate::adopt::adopt;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Answer, Guest, Record};
 use crate::journal::{Journal, Kind, Place, move_pool};
+use crate::kept::Standing;
 use crate::notes::MarkFound;
 use crate::relocate::LOCK;
 use crate::site::Site;
@@ -49,21 +49,23 @@ impl Fleet {
         guest
     }
 
-    /// A copy that Proxmox VE locked can't be removed by any apply, so that past its date it is no unfinished business while it is there.
+    /// A copy that Proxmox VE locked, or whose fence or notes somebody changed, is removed by no apply, so that past its date it is no
+    /// unfinished business while it is there.
     async fn expired_by_now(&self, guest: &mut Guest) {
         if guest.expired.is_none() {
             return;
         }
-        let mut locked = Vec::new();
+        let mut stuck = Vec::new();
         for copy in &guest.mark.copies {
             let Some(site) = self.site(copy.cluster.as_str()) else { continue };
-            let is_locked = |found: &Resource| found.lock.as_deref() == Some(LOCK);
-            if site.glance().await.is_ok_and(|now| now.guest(copy.vmid).is_some_and(is_locked)) {
-                locked.push(copy.clone());
+            if let Answer::Is(found) = site.ask(copy.vmid, "", &guest.uuid, Some(false)).await
+                && matches!(copy.is(&found, &guest.uuid), Standing::Locked | Standing::Changed)
+            {
+                stuck.push(copy.clone());
             }
         }
         let now = self.site(guest.place.cluster.as_str()).map_or(0, |site| site.now());
-        guest.expired_but(&locked, now);
+        guest.expired_but(&stuck, now);
     }
 
     /// Somebody may have saved other notes over our mark, in a tab of Proxmox VE's interface that was open for long. The
@@ -109,6 +111,7 @@ impl Fleet {
             Answer::Is(guest) if guest.is_left_behind() && (guest.is_retired() || guest.operation.is_none()) => {
                 self.moved_on(record, &guest).await
             }
+            Answer::Is(guest) if guest.was_left() => self.left_open(record, guest).await,
             Answer::Is(mut guest) => {
                 // Its cluster answers again before it was recovered.
                 guest.operation = guest.operation.or(recovery);
@@ -173,6 +176,22 @@ impl Fleet {
                 retired.place, retired.place.cluster, retired.place.vmid
             )),
             found => found,
+        }
+    }
+
+    /// What stands where it was recorded says that a move left it there, and can be started: somebody took its fence or lock off. The
+    /// machine is where that move has brought it.
+    async fn left_open(&self, record: &Record, left: Box<Guest>) -> Found {
+        match self.search(record).await {
+            Found::Here(machine) | Found::Elsewhere(machine) if left.running => Found::Unsure(format!(
+                "a move left it on {}, where somebody took its fence off, and it runs again beside the one that was moved: {}; see \
+                 which of them has to stop",
+                left.place, machine.place
+            )),
+            found @ (Found::Here(_) | Found::Elsewhere(_)) => found,
+            Found::Unsure(why) if !left.running && !self.only_copies_are_left(record).await => Found::Unsure(why),
+            // Nothing else has its UUID: who took the fence off wants it to be the machine again.
+            _ => Found::Here(left),
         }
     }
 
@@ -309,134 +328,4 @@ async fn moved_elsewhere(site: &Site, record: &Record) -> Option<(Journal, Place
 pub(crate) fn looks_like(guest: &Resource, record: &Record) -> bool {
     let name = guest.name.as_deref();
     guest.kind == "qemu" && (name.is_none_or(|name| name == record.name) || guest.vmid == Some(record.vmid))
-}
-
-/// Whether what was found elsewhere may be taken for the machine (design §5): everybody answered, exactly one guest has the
-/// UUID, it runs, and it is neither part of an operation nor retired nor a template. What a move of ours has brought from
-/// the recorded place is the machine, running or not.
-fn adopt(record: &Record, mut found: Vec<Guest>, unseen: Vec<String>) -> Found {
-    if !unseen.is_empty() {
-        return Found::Unsure(format!(
-            "it is not on {} any more, and whether it is elsewhere can't be said: {}",
-            record.cluster,
-            unseen.join("; ")
-        ));
-    }
-    let sound = |guest: &Guest| {
-        guest.running
-            && guest.operation.is_none()
-            && !guest.is_retired()
-            && !guest.is_left_behind()
-            && guest.mark.op.is_none()
-    };
-    let recorded = |cluster: &ClusterName, vmid: u32| (cluster, vmid) == (&record.cluster, record.vmid);
-    let ours = |guest: &Guest| {
-        let mark = &guest.mark;
-        let from = mark.from.as_ref().is_some_and(|from| recorded(&from.cluster, from.vmid))
-            || mark.copies.iter().any(|copy| copy.returned && recorded(&copy.cluster, copy.vmid));
-        let moving = guest.operation.as_ref().is_some_and(|journal| {
-            let end = |place: &Place| recorded(&place.cluster, place.vmid);
-            let is_here = |place: &Place| (&place.cluster, place.vmid) == (&guest.place.cluster, guest.place.vmid);
-            (journal.from.as_ref().is_some_and(end) || end(&journal.to)) && journal.machine().is_some_and(is_here)
-        });
-        // All that is left of a move that Proxmox VE carries out, whose source a person has removed: its next apply goes on with it.
-        let sent = guest.operation.as_ref().is_some_and(|journal| {
-            let is_here = (&journal.to.cluster, journal.to.vmid) == (&guest.place.cluster, guest.place.vmid);
-            let from = journal.from.as_ref().is_some_and(|from| recorded(&from.cluster, from.vmid));
-            journal.method != Method::BackupRestore && is_here && from && guest.config.lock().is_none()
-        });
-        let fenced = guest.is_retired() || guest.is_left_behind();
-        moving || sent || (from && guest.operation.is_none() && !fenced)
-    };
-    match found.as_slice() {
-        [] => Found::Gone,
-        [one] if ours(one) => Found::Here(Box::new(found.remove(0))),
-        [one] if sound(one) => Found::Elsewhere(Box::new(found.remove(0))),
-        copies => {
-            let lines: Vec<String> = copies
-                .iter()
-                .map(|copy| {
-                    let state = if copy.running { "running" } else { "stopped" };
-                    format!("{} ({state}; import id {}/{})", copy.place, copy.place.cluster, copy.place.vmid)
-                })
-                .collect();
-            Found::Unsure(format!(
-                "it is not on {} any more; copies with its UUID that may not be taken for it: {}",
-                record.cluster,
-                lines.join("; ")
-            ))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proxmox::VmConfig;
-
-    use super::*;
-    use crate::notes::{Copy, Mark};
-
-    fn record() -> Record {
-        Record {
-            name: "web-1".into(),
-            cluster: "a".parse().expect("a name"),
-            node: "n1".into(),
-            vmid: 100,
-            uuid: "u".into(),
-            pool: None,
-            running: Some(true),
-            copies: Vec::new(),
-            identity: None,
-        }
-    }
-
-    fn guest(running: bool) -> Guest {
-        Guest {
-            place: Place { cluster: "b".parse().expect("a name"), node: "n1".into(), vmid: 100 },
-            uuid: "u".into(),
-            waiting: Vec::new(),
-            config: VmConfig::from_pairs([("name", "web-1")]),
-            running,
-            pool: None,
-            pool_is_known: true,
-            description: String::new(),
-            mark: Mark::default(),
-            mark_found: MarkFound::Missing,
-            operation: None,
-            retired_copies: Vec::new(),
-            expired: None,
-            old_copy: None,
-        }
-    }
-
-    #[test]
-    fn only_one_running_copy_on_a_fully_seen_federation_is_adopted() {
-        assert!(matches!(adopt(&record(), vec![guest(true)], Vec::new()), Found::Elsewhere(_)));
-        assert!(matches!(adopt(&record(), vec![guest(false)], Vec::new()), Found::Unsure(_)));
-        assert!(matches!(adopt(&record(), vec![guest(true), guest(true)], Vec::new()), Found::Unsure(_)));
-        assert!(matches!(adopt(&record(), vec![guest(true)], vec!["c is dark".into()]), Found::Unsure(_)));
-        let mut fenced = guest(true);
-        fenced.config = VmConfig::from_pairs([("template", "1")]);
-        assert!(matches!(adopt(&record(), vec![fenced], Vec::new()), Found::Unsure(_)));
-        let mut clone = guest(true);
-        clone.mark.op = Some("op".into());
-        assert!(matches!(adopt(&record(), vec![clone], Vec::new()), Found::Unsure(_)));
-    }
-
-    #[test]
-    fn gone_is_only_said_when_everybody_answered() {
-        assert!(matches!(adopt(&record(), Vec::new(), Vec::new()), Found::Gone));
-        assert!(matches!(adopt(&record(), Vec::new(), vec!["c is dark".into()]), Found::Unsure(_)));
-    }
-
-    #[test]
-    fn a_machine_that_was_returned_is_known_by_its_copy() {
-        let mut back = guest(false);
-        let cluster: ClusterName = "a".parse().expect("a name");
-        let copy = |vmid, returned| Copy { cluster: cluster.clone(), vmid, until: 0, returned };
-        back.mark.copies = vec![copy(100, true)];
-        assert!(matches!(adopt(&record(), vec![back.clone()], Vec::new()), Found::Here(_)));
-        back.mark.copies = vec![copy(100, false), copy(101, true)];
-        assert!(matches!(adopt(&record(), vec![back], Vec::new()), Found::Unsure(_)));
-    }
 }

@@ -4,6 +4,7 @@ use federation::migration::{Method, Step};
 use federation::placement::Request;
 use serde::{Deserialize, Serialize};
 
+use crate::notes::Copy;
 use crate::process::Process;
 use crate::spec::VmSpec;
 
@@ -165,6 +166,9 @@ pub struct Journal {
     /// Why the target was not well, once that was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwell: Option<String>,
+    /// The machine's own older copies on the target, which make way for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<Copy>,
     /// What undo needs.
     #[serde(default)]
     pub undo: Undo,
@@ -284,6 +288,7 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
         restore_at: 0,
         taking_back: false,
         unwell: None,
+        older: Vec::new(),
         undo: Undo::default(),
     }
 }
@@ -348,6 +353,7 @@ pub(crate) mod tests {
             restore_at: 0,
             taking_back: false,
             unwell: None,
+            older: Vec::new(),
             undo: Undo { onboot: true, running: true, protection: false, ha: None },
         }
     }

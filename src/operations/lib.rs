@@ -10,6 +10,7 @@
 
 mod absence;
 mod addresses;
+mod adopt;
 mod audit;
 mod births;
 mod claims;
@@ -27,6 +28,7 @@ mod ha;
 mod identity;
 mod inventory;
 mod journal;
+mod kept;
 mod made;
 pub mod moves;
 mod notes;

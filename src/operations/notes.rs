@@ -46,6 +46,9 @@ pub struct Retired {
     pub to: ClusterName,
     /// When it expires: seconds since 1970 by the cluster's clock.
     pub until: i64,
+    /// When it was retired, by that clock: who started it later made it something else. None in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
 }
 
 /// Where a move began.
@@ -69,15 +72,30 @@ pub struct Copy {
     /// It ran as the machine and was returned, so it may hold what the machine wrote meanwhile.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub returned: bool,
+    /// The operation that left it, which its own notes name too; `recovery` for the old copy of one. None in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<String>,
 }
 
 /// An archive that is kept for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Its volume id on this machine's cluster.
+    /// Its volume id on its cluster.
     pub volid: String,
     /// When it expires: seconds since 1970.
     pub until: i64,
+    /// The cluster that names it so. None in records of before: the one that the machine was on when it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterName>,
+}
+
+impl Kept {
+    /// The VMID of the machine that it was made of, which its name has (`pve-behaviour.md` §6): not the one that the machine has by now.
+    pub fn vmid(&self) -> Option<u32> {
+        let (_, file) = self.volid.split_once(":backup/")?;
+        let rest = file.strip_prefix("vzdump-qemu-").or_else(|| file.strip_prefix("vm/"))?;
+        rest.split(['-', '/']).next()?.parse().ok()
+    }
 }
 
 impl Mark {
@@ -88,8 +106,13 @@ impl Mark {
 
     /// Notes a copy, in place of what was noted of that place before.
     pub fn list_copy(&mut self, copy: Copy) {
-        self.copies.retain(|known| (&known.cluster, known.vmid) != (&copy.cluster, copy.vmid));
+        self.without_copy_at(&copy.cluster, copy.vmid);
         self.copies.push(copy);
+    }
+
+    /// Forgets what was noted of a place.
+    pub fn without_copy_at(&mut self, cluster: &ClusterName, vmid: u32) {
+        self.copies.retain(|known| (&known.cluster, known.vmid) != (cluster, vmid));
     }
 
     /// Whether it says that the guest with this UUID is managed.
@@ -164,7 +187,7 @@ mod tests {
 
     fn mark() -> Mark {
         let cluster: ClusterName = "a".parse().expect("a name");
-        let copies = vec![Copy { cluster, vmid: 100, until: 1_800_000_000, returned: false }];
+        let copies = vec![Copy { cluster, vmid: 100, until: 1_800_000_000, returned: false, op: None }];
         Mark { op: Some("7f3a".into()), copies, ..Mark::default() }
     }
 
@@ -221,8 +244,10 @@ mod tests {
     #[test]
     fn what_doesnt_fit_is_refused() {
         let cluster: ClusterName = "a-rather-long-name-of-a-cluster".parse().expect("a name");
-        let copy = Copy { cluster, vmid: 100, until: 1_800_000_000, returned: true };
-        let many = Mark { copies: vec![copy; 20], ..Mark::default() };
+        let copy = Copy { cluster, vmid: 100, until: 1_800_000_000, returned: true, op: Some("0123456789ab".into()) };
+        let many = |count| Mark { copies: vec![copy.clone(); count], ..Mark::default() };
+        assert!(join("text", &many(30)).is_ok(), "what thirty moves leave fits");
+        let many = many(70);
         assert!(matches!(join("text", &many), Err(BlockError::TooBig { .. })));
         assert!(matches!(join(&"x".repeat(8192), &mark()), Err(BlockError::TooBig { .. })));
     }

@@ -12,7 +12,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::journal::Place;
-use crate::relocate::remove_fenced;
+use crate::notes::Kept;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
@@ -197,71 +197,34 @@ impl Fleet {
             return Ok(Vec::new());
         }
         let now = site.now();
+        let here = &guest.place;
         let mut warnings = Vec::new();
         let mut mark = guest.mark.clone();
-        let expired: Vec<_> = mark.copies.iter().filter(|copy| copy.until <= now).cloned().collect();
-        for copy in expired {
-            match self.remove_copy(&copy, &guest.uuid, deadline, what).await {
-                Ok(()) => mark.copies.retain(|kept| *kept != copy),
+        let copies: Vec<_> = mark.copies.iter().filter(|copy| copy.until <= now).cloned().collect();
+        // The right to an archive goes with the last machine of its VMID, so that it goes first.
+        let with_copy =
+            |kept: &Kept| copies.iter().any(|copy| kept.vmid() == Some(copy.vmid) && copy.vmid != here.vmid);
+        let archives: Vec<_> =
+            mark.archives.iter().filter(|kept| kept.until <= now || with_copy(kept)).cloned().collect();
+        for kept in archives {
+            match self.remove_kept(&kept, &here.cluster, deadline).await {
+                Ok(said) => {
+                    mark.archives.retain(|other| *other != kept);
+                    warnings.extend(said);
+                }
                 Err(failure) => warnings.push(failure),
             }
         }
-        let expired: Vec<_> = mark.archives.iter().filter(|kept| kept.until <= now).cloned().collect();
-        for kept in expired {
-            match crate::relocate::remove_archive(site, &guest.place, &kept.volid, self, deadline).await {
-                Ok(()) => mark.archives.retain(|other| *other != kept),
-                Err(error) => warnings.push(Failure::new(what).at(format!("archive {} stays", kept.volid)).said(error)),
+        for copy in copies {
+            match self.remove_copy(&copy, &guest.uuid, deadline, what).await {
+                Ok(()) => mark.copies.retain(|kept| *kept != copy),
+                Err(failure) => warnings.push(failure),
             }
         }
         let left = Guest { mark, ..guest.clone() };
         self.write_notes(site, &left, None, what).await?;
         site.changed().await;
         Ok(warnings)
-    }
-
-    /// Removes a retired copy, after proving that it is one of this machine.
-    pub(crate) async fn remove_copy(
-        &self,
-        copy: &crate::notes::Copy,
-        uuid: &str,
-        deadline: Instant,
-        what: &str,
-    ) -> Result<(), Failure> {
-        let site = self.need(copy.cluster.as_str(), what)?.clone();
-        let place = |node: &str| Place { cluster: copy.cluster.clone(), node: node.to_owned(), vmid: copy.vmid };
-        let overview = site.fresh().await.map_err(|error| crate::create::dark(what, &site.name, error))?;
-        let Some(node) = overview.guest(copy.vmid).and_then(|guest| guest.node.clone()) else {
-            // Removed by hand, or out of sight for this token: in neither case is there anything to do for us.
-            return Ok(());
-        };
-        let place = place(&node);
-        let guest = match site.guest_now(&node, copy.vmid).await {
-            Ok(guest) => guest,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(Failure::new(what).at(place.to_string()).said(error).next("apply again")),
-        };
-        if !guest.uuid.eq_ignore_ascii_case(uuid) {
-            // Removed by hand, and its VMID is another's by now.
-            return Ok(());
-        }
-        if guest.is_left_behind() && !guest.config.template() {
-            let id = copy.vmid;
-            return Err(Failure::new(format!("A source that Proxmox VE locked stays: {}/{id}", copy.cluster))
-                .at(format!("{place}: no token can remove it"))
-                .next(format!("on {node}: qm unlock {id} && qm set {id} --protection 0 && qm destroy {id}")));
-        }
-        let ours = guest.is_retired() && guest.config.template() && !guest.running;
-        if !ours {
-            return Err(Failure::new(format!(
-                "A retired copy is not as it was left, and stays: {}/{}",
-                copy.cluster, copy.vmid
-            ))
-            .at(format!("{place}: it is not a fenced copy of this machine any more"))
-            .next("look at it, and remove it by hand"));
-        }
-        remove_fenced(&site, &place, self, deadline, what).await?;
-        site.changed().await;
-        Ok(())
     }
 }
 

@@ -18,8 +18,8 @@ use crate::digest::{canonical_json, sha256_hex};
 
 /// Largest block in a pool's comment, in bytes.
 pub const POOL_BLOCK_LIMIT: usize = 8 * 1024;
-/// Largest block in a VM's notes, in bytes.
-pub const NOTES_BLOCK_LIMIT: usize = 1024;
+/// Largest block in a VM's notes, in bytes: what some thirty moves leave. Versions that wrote no more than 1 KiB read any size.
+pub const NOTES_BLOCK_LIMIT: usize = 6 * 1024;
 
 /// Why there is no block to read or to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -53,7 +53,7 @@ impl Check {
         to: &Place,
         resolved: &Resolved,
     ) -> Result<Check, Vec<Finding>> {
-        let arrival = relocate::Arrival { site, spec, to, resolved };
+        let arrival = relocate::Arrival { site, spec, to, resolved, older: &[] };
         let mut findings = Vec::new();
         arrival.quorum(&mut findings).await;
         let chosen = arrival.storages(&backup.config, &mut findings).await;
@@ -63,7 +63,7 @@ impl Check {
         let place = Place { cluster: record.cluster.clone(), node: record.node.clone(), vmid: record.vmid };
         let guest = Guest::archived(place, backup.config.clone());
         let mut warnings = Vec::new();
-        let preflight = Preflight { fleet, source: site, target: site, spec, guest: &guest, to, resolved };
+        let preflight = Preflight { fleet, source: site, target: site, spec, guest: &guest, to, resolved, older: &[] };
         preflight.of_backup(&backup.config, &mut findings, &mut warnings).await;
         if findings.is_empty() {
             return Ok(Check { bytes: relocate::disk_bytes(&backup.config), spread: chosen, warnings });

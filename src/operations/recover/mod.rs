@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 
 pub use backups::{Backup, Made};
 use check::Check;
+pub(crate) use old_copy::RECOVERY;
 
 use crate::create::Outcome;
 use crate::failure::Failure;
@@ -354,7 +355,7 @@ impl Fleet {
         }
         let vmid = match spec.vmid {
             Some(vmid) => vmid,
-            None => self.vmid_on(site, spec, record.vmid, what).await?,
+            None => self.vmid_on(site, spec, record.vmid, &[], what).await?,
         };
         let to = Place { cluster: site.name.clone(), node, vmid };
         let check = Check::of(self, site, spec, record, &backup, &to, &resolved)

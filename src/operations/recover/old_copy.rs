@@ -14,6 +14,9 @@ use crate::relocate::{kept_for, node_of, until};
 use crate::site::Site;
 use crate::spec::VmSpec;
 
+/// What the old copy of a recovered machine names as the operation that retired it.
+pub(crate) const RECOVERY: &str = "recovery";
+
 impl Site {
     /// The guest of this UUID that has the place's VMID on this cluster, wherever it is by now; asked past every cache.
     ///
@@ -83,7 +86,8 @@ impl Fleet {
         fence.close(&guest, until).await?;
         let mut guest = here.guest_now(&guest.place.node, guest.place.vmid).await.map_err(|error| fence.at(error))?;
         guest.mark.lost.retain(|lost| (&lost.cluster, lost.vmid) != (&at.cluster, at.vmid));
-        guest.mark.list_copy(Copy { cluster: at.cluster.clone(), vmid: at.vmid, until, returned: false });
+        let op = Some(RECOVERY.to_owned());
+        guest.mark.list_copy(Copy { cluster: at.cluster.clone(), vmid: at.vmid, until, returned: false, op });
         self.write_notes(&here, &guest, None, what).await?;
         let warning = Failure::new(format!("The old copy of virtual machine {} is fenced", spec.name))
             .at(at.to_string())
@@ -147,7 +151,7 @@ impl Fence<'_> {
                 to.vmid,
                 rfc3339(until)
             );
-            let retired = Retired { op: "recovery".to_owned(), to: to.cluster.clone(), until };
+            let retired = Retired { op: RECOVERY.to_owned(), to: to.cluster.clone(), until, at: Some(self.site.now()) };
             let mark = Mark { retired: Some(retired), line: Some(line), ..Mark::default() };
             let text = notes::join(&split.text, &mark).map_err(|error| {
                 Failure::new(self.what)

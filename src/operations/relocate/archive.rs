@@ -5,6 +5,7 @@ use proxmox::{Error, Volume};
 
 use crate::fleet::Fleet;
 use crate::journal::Place;
+use crate::notes::Kept;
 use crate::site::Site;
 
 /// The first line of an archive's notes (schema.md): lists return only that.
@@ -104,8 +105,10 @@ pub(crate) async fn remove(
     deadline: Instant,
 ) -> Result<(), Error> {
     let storage = volid.split_once(':').map_or(volid, |(storage, _)| storage);
+    // The VMID is that of its name, which need not be the machine's any more.
+    let vmid = Kept { volid: volid.to_owned(), until: 0, cluster: None }.vmid();
     let is_listed = async || -> Result<bool, Error> {
-        let volumes = site.client.storage_content(&at.node, storage, Some("backup"), Some(at.vmid)).await?;
+        let volumes = site.client.storage_content(&at.node, storage, Some("backup"), vmid).await?;
         Ok(volumes.iter().any(|volume| volume.volid == volid))
     };
     if !is_listed().await? {

@@ -95,6 +95,7 @@ impl Move<'_> {
             .flag("online", self.is_online())
             .flag("delete", false)
             .opt("bwlimit", limit);
+        self.make_way().await?;
         self.journal.restored = true;
         self.journal.restore_at = self.source.now();
         self.write().await?;

@@ -21,6 +21,15 @@ impl Move<'_> {
         let config = config.map_err(|error| self.at(&to, "its configuration can't be read", error))?;
         let split = notes::split(config.description().unwrap_or_default());
         let mut mark = split.mark.without_operation();
+        // What made way is gone, and where the machine is no copy of it is.
+        for copy in &self.journal.older {
+            mark.without_copy_at(&copy.cluster, copy.vmid);
+        }
+        mark.without_copy_at(&to.cluster, to.vmid);
+        for kept in mark.archives.iter_mut().filter(|kept| kept.cluster.is_none()) {
+            kept.cluster = Some(from.cluster.clone());
+        }
+        mark.archives.retain(|kept| !self.right_ends(kept));
         let origin = Origin { cluster: from.cluster.clone(), vmid: from.vmid };
         mark.from = Some(origin.clone());
         let now = self.target.now();
@@ -36,12 +45,13 @@ impl Move<'_> {
         // One that only root can remove stays whatever is wished.
         let until = self.keep_source(now).or_else(|| self.is_direct().then_some(now));
         if let Some(until) = until {
-            mark.list_copy(Copy { cluster: from.cluster.clone(), vmid: from.vmid, until, returned: false });
+            let op = Some(self.journal.op.clone());
+            mark.list_copy(Copy { cluster: from.cluster.clone(), vmid: from.vmid, until, returned: false, op });
         }
         if let Some(until) = self.keep_archive(now) {
             let volid = self.archive_on_target()?;
             mark.archives.retain(|kept| kept.volid != volid);
-            mark.archives.push(Kept { volid, until });
+            mark.archives.push(Kept { volid, until, cluster: Some(to.cluster.clone()) });
         }
         self.committed(&to, &split.text, &mark, config.digest()).await?;
         if let Some(state) = self.journal.undo.ha.clone() {
@@ -104,6 +114,16 @@ impl Move<'_> {
         (seconds > 0 && same_vmid).then(|| now.saturating_add(seconds))
     }
 
+    /// Whether nobody could remove a kept archive any more once the source is gone: it has the source's VMID, and the machine another.
+    fn right_ends(&self, kept: &Kept) -> bool {
+        let (from, to) = (self.from().vmid, self.journal.to.vmid);
+        !self.is_direct()
+            && !self.is_recovery()
+            && self.keep_source(0).is_none()
+            && from != to
+            && kept.vmid() == Some(from)
+    }
+
     /// Retires or removes the source. The archive goes first: a token's right to it comes through a machine of its VMID
     /// (`pve-behaviour.md` §17).
     pub(super) async fn retire(&mut self) -> Result<(), Failure> {
@@ -127,9 +147,15 @@ impl Move<'_> {
             self.warnings.push(
                 Failure::new("The source of the move is not as it was left, and stays")
                     .at(format!("{from}: it is not fenced any more, or has another UUID"))
-                    .next("look at it, and remove it by hand"),
+                    .next("keep it stopped, and see whether it ran since: what it wrote then is nowhere else"),
             );
             return Ok(());
+        }
+        for kept in notes::split(config.description().unwrap_or_default()).mark.archives {
+            if self.right_ends(&kept) {
+                let removed = self.fleet.remove_kept(&kept, &from.cluster, self.deadline).await;
+                self.warnings.extend(removed.unwrap_or_else(Some));
+            }
         }
         match self.keep_source(self.source.now()) {
             Some(until) => self.keep(&self.source, &from, &self.journal.to, &config, until).await,
@@ -154,7 +180,7 @@ impl Move<'_> {
             to.vmid,
             rfc3339(until)
         );
-        let retired = Retired { op: self.journal.op.clone(), to: to.cluster.clone(), until };
+        let retired = Retired { op: self.journal.op.clone(), to: to.cluster.clone(), until, at: Some(site.now()) };
         let mark = Mark { retired: Some(retired), line: Some(line), ..Mark::default() };
         let params = Params::new().set("description", self.notes(at, &split.text, &mark)?);
         let set = site.client.set_config(&at.node, at.vmid, params, config.digest()).await;

@@ -260,7 +260,8 @@ impl Move<'_> {
         }
         let until = until(self.target.now(), kept_for(&self.spec.migration));
         self.keep(&self.target, to, &self.from(), &config, until).await?;
-        self.returned_copy = Some(Copy { cluster: to.cluster.clone(), vmid: to.vmid, until, returned: true });
+        let op = Some(self.journal.op.clone());
+        self.returned_copy = Some(Copy { cluster: to.cluster.clone(), vmid: to.vmid, until, returned: true, op });
         self.warnings.push(
             Failure::new(format!("What was sent before the source was unlocked stays: {to}"))
                 .at("it is fenced, and kept as a retired copy")
@@ -289,7 +290,7 @@ impl Move<'_> {
 pub(super) const CLOCKS: i64 = 5;
 
 /// Whether the token sees everybody's tasks of a node: else there may be some that it doesn't see.
-async fn sees_tasks(site: &Site, node: &str) -> bool {
+pub(super) async fn sees_tasks(site: &Site, node: &str) -> bool {
     let path = format!("/nodes/{node}");
     site.client.permissions(Some(&path)).await.is_ok_and(|held| held.has(&path, "Sys.Audit"))
 }

@@ -29,6 +29,7 @@ mod ending;
 mod ends;
 mod health;
 mod interpreter;
+mod older;
 pub(crate) mod plan;
 mod preflight;
 mod recovery;
@@ -65,7 +66,7 @@ use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::identity::Found;
 use crate::journal::{Journal, Kind, Place, Undo, move_pool, new_journal};
-use crate::notes;
+use crate::notes::{self, Copy};
 use crate::operation::Taken;
 use crate::resolve::pick_node;
 use crate::site::Site;
@@ -273,13 +274,22 @@ impl Fleet {
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, what)?;
         let node = self.node_for_move(guest, &to_site, &facts, spec, &resolved, what).await?;
+        let older = self.older_copies(&to_site, guest).await;
         let vmid = match spec.vmid {
             Some(vmid) => vmid,
-            None => self.vmid_on(&to_site, spec, guest.place.vmid, what).await?,
+            None => self.vmid_on(&to_site, spec, guest.place.vmid, &older, what).await?,
         };
         let to = Place { cluster: target.clone(), node, vmid };
-        let preflight =
-            Preflight { fleet: self, source: &from_site, target: &to_site, spec, guest, to: &to, resolved: &resolved };
+        let preflight = Preflight {
+            fleet: self,
+            source: &from_site,
+            target: &to_site,
+            spec,
+            guest,
+            to: &to,
+            resolved: &resolved,
+            older: &older,
+        };
         let passed = loop {
             let passed = preflight.run().await.map_err(|findings| preflight::refusal(what, &findings))?;
             match &passed.busy {
@@ -301,6 +311,7 @@ impl Fleet {
         journal.method = self.path(&guest.place.cluster, target).method.of(guest.running);
         journal.transfer.clone_from(&passed.transfer);
         journal.storage = passed.spread.map(|spread| spread.restore);
+        journal.older = older.clone();
         let pool = move_pool(&guest.uuid);
         if let Taken::Over(_) = self.take(&from_site, &pool, &journal, what).await? {
             // Somebody began and died since we looked: what it did is taken back by the next apply, which sees it.
@@ -353,8 +364,18 @@ impl Fleet {
         pick_node(&facts, &wish, resolved, what)
     }
 
-    /// The VMID on the target: its own where that is free, else the next of the range.
-    pub(crate) async fn vmid_on(&self, target: &Site, spec: &VmSpec, own: u32, what: &str) -> Result<u32, Failure> {
+    /// The VMID on the target: its own where that is free, or held by a copy that makes way (`older`), else the next of the range.
+    pub(crate) async fn vmid_on(
+        &self,
+        target: &Site,
+        spec: &VmSpec,
+        own: u32,
+        older: &[Copy],
+        what: &str,
+    ) -> Result<u32, Failure> {
+        if older.iter().any(|copy| copy.vmid == own) {
+            return Ok(own);
+        }
         let overview = target.fresh().await.map_err(|error| dark(what, &target.name, error))?;
         if overview.guest(own).is_none() && target.client.next_id(Some(own)).await.is_ok() {
             return Ok(own);

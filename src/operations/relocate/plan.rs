@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::{Guest, Record};
 use crate::journal::{Journal, Place};
+use crate::notes::Copy;
 use crate::site::Site;
 use crate::spec::{Cpu, DiskWish, MigrationWish, NicWish, RebootPolicy, Resolved, VmSpec};
 
@@ -122,13 +123,22 @@ impl Fleet {
         let inventory = self.inventory().await;
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, &what)?;
+        let older = self.older_copies(&to_site, guest).await;
         let to = match guest.operation.as_ref().filter(|journal| journal.to.cluster == *target) {
             Some(journal) => journal.to.clone(),
-            None => self.place_for_move(spec, guest, &to_site, &facts, &resolved, &what).await?,
+            None => self.place_for_move(spec, guest, &to_site, &facts, &resolved, &older, &what).await?,
         };
         let path = self.path(&source.name, target);
-        let preflight =
-            Preflight { fleet: self, source: &source, target: &to_site, spec, guest, to: &to, resolved: &resolved };
+        let preflight = Preflight {
+            fleet: self,
+            source: &source,
+            target: &to_site,
+            spec,
+            guest,
+            to: &to,
+            resolved: &resolved,
+            older: &older,
+        };
         let mut checks = vec![self.policy(&spec.request(guest), target).await];
         let (transfer, spread, warnings, findings) = match &guest.operation {
             // What it has made and fenced is no obstacle to it: what is asked of a move is asked once it has come to its end.
@@ -243,12 +253,13 @@ impl Fleet {
         target: &Site,
         facts: &ClusterFacts,
         resolved: &Resolved,
+        older: &[Copy],
         what: &str,
     ) -> Result<Place, Failure> {
         let node = self.node_for_move(guest, target, facts, spec, resolved, what).await?;
         let vmid = match spec.vmid {
             Some(vmid) => vmid,
-            None => self.vmid_on(target, spec, guest.place.vmid, what).await?,
+            None => self.vmid_on(target, spec, guest.place.vmid, older, what).await?,
         };
         Ok(Place { cluster: target.name.clone(), node, vmid })
     }
@@ -265,9 +276,11 @@ impl Fleet {
         let from_site = self.need(guest.place.cluster.as_str(), what)?.clone();
         let facts = self.inventory().await.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, what)?;
-        let to = self.place_for_move(spec, guest, &to_site, &facts, &resolved, what).await?;
+        let older = self.older_copies(&to_site, guest).await;
+        let to = self.place_for_move(spec, guest, &to_site, &facts, &resolved, &older, what).await?;
         let (source, target) = (&from_site, &to_site);
-        let preflight = Preflight { fleet: self, source, target, spec, guest, to: &to, resolved: &resolved };
+        let preflight =
+            Preflight { fleet: self, source, target, spec, guest, to: &to, resolved: &resolved, older: &older };
         Ok(preflight.run().await)
     }
 }

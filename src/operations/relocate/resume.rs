@@ -43,7 +43,10 @@ impl Fleet {
         if let Some(from) = journal.from.as_mut() {
             from.node = node_of(&source, from).await;
         }
-        journal.to.node = node_of(&target, &journal.to).await;
+        // Before, what has the VMID there may be a copy that makes way.
+        if journal.restored || journal.is_past_live() {
+            journal.to.node = node_of(&target, &journal.to).await;
+        }
         // Past live on either side is past live, and so is returned: it is written to both before anything depends on it.
         let there = target.client.pool(&pool).await.map_err(|error| dark(what, &target.name, error))?;
         if let Some(theirs) = there.and_then(|pool| Journal::read(&pool.comment?)).filter(Journal::is_past_live) {

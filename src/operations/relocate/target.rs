@@ -58,6 +58,7 @@ impl Move<'_> {
             return self.restored(&to, &upid).await;
         }
         let params = self.restore_params(&to).await?;
+        self.make_way().await?;
         self.journal.restored = true;
         self.journal.restore_at = self.target.now();
         self.write().await?;

@@ -79,7 +79,8 @@ impl Move<'_> {
         let now = self.target.now();
         let until = until(now, kept_for(&self.spec.migration));
         self.keep(&self.target, &to, &from, &config, until).await?;
-        self.returned_copy = Some(Copy { cluster: to.cluster.clone(), vmid: to.vmid, until, returned: true });
+        let op = Some(self.journal.op.clone());
+        self.returned_copy = Some(Copy { cluster: to.cluster.clone(), vmid: to.vmid, until, returned: true, op });
         self.restore_source(&from).await?;
         self.remove_archives(&from).await
     }

@@ -235,6 +235,9 @@ impl Move<'_> {
         }
         let split = notes::split(config.description().unwrap_or_default());
         let mut mark = split.mark.clone().without_operation();
+        for copy in self.gone_older().await {
+            mark.without_copy_at(&copy.cluster, copy.vmid);
+        }
         if let Some(copy) = self.returned_copy.clone() {
             mark.list_copy(copy);
         }

@@ -110,6 +110,14 @@ async fn refreshed(ready: &Ready, guest: &Guest, req: &ReadRequest, diags: &mut 
     }
     let Place { cluster, vmid, .. } = &guest.place;
     private.vmid_taken = vmid_taken(ready, cluster, *vmid, guest.pool.as_ref(), private.vmid_taken).await;
+    for name in private.vmid_taken.clone() {
+        // A retired source of its own makes way for it.
+        if let Ok(cluster) = ClusterName::new(&name)
+            && ready.fleet.makes_way(&cluster, guest).await
+        {
+            private.vmid_taken.remove(&name);
+        }
+    }
     if let Some(journal) = guest.operation.as_ref().filter(|journal| journal.to.vmid == *vmid) {
         // What has its VMID there is what its own operation has made so far.
         private.vmid_taken.remove(journal.to.cluster.as_str());

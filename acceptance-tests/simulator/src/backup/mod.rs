@@ -21,3 +21,16 @@ pub(crate) fn remove_files(archive: &Archive) {
         let _ = std::fs::remove_file(file);
     }
 }
+
+impl crate::ClusterHandle {
+    /// Takes an archive away by hand, protected or not.
+    pub fn remove_archive(&self, volid: &str) {
+        let mut st = self.lock();
+        let node = st.cluster(&self.name).nodes.keys().next().cloned().unwrap_or_default();
+        let Some((key, name)) = st.locate(&self.name, &node, volid) else { return };
+        let name = name.to_owned();
+        if let Some(archive) = st.stores.get_mut(&key).and_then(|store| store.archives.remove(&name)) {
+            remove_files(&archive);
+        }
+    }
+}

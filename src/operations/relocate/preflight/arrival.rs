@@ -1,4 +1,5 @@
 //! Owns what is asked of the cluster that a machine comes to, wherever it comes from: a move, or a recovery without a source.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use federation::Bytes;
@@ -7,6 +8,7 @@ use proxmox::VmConfig;
 
 use super::{Finding, Findings, finding, homes, volumes};
 use crate::journal::{OPERATIONS, Place};
+use crate::notes::Copy;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
@@ -16,6 +18,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) spec: &'a VmSpec,
     pub(crate) to: &'a Place,
     pub(crate) resolved: &'a Resolved,
+    /// Copies of the machine there that make way for it.
+    pub(crate) older: &'a [Copy],
 }
 
 impl Arrival<'_> {
@@ -25,6 +29,9 @@ impl Arrival<'_> {
     }
 
     pub(crate) async fn vmid(&self, findings: &mut Findings) {
+        if self.older.iter().any(|copy| copy.vmid == self.to.vmid) {
+            return;
+        }
         let Ok(overview) = self.site.fresh().await else { return };
         let free = overview.guest(self.to.vmid).is_none() && self.site.client.next_id(Some(self.to.vmid)).await.is_ok();
         if !free {
@@ -51,6 +58,9 @@ impl Arrival<'_> {
         }
         for storage in self.resolved.storages.values() {
             needed.push((format!("/storage/{storage}"), vec!["Datastore.AllocateSpace"]));
+        }
+        for copy in self.older {
+            needed.push((format!("/vms/{}", copy.vmid), vec!["VM.Allocate", "VM.Config.Options"]));
         }
         needed
     }
@@ -103,8 +113,9 @@ impl Arrival<'_> {
         }
         images.sort();
         images.dedup();
+        let going = self.volumes_that_go().await;
         for storage in &images {
-            self.no_foreign_volume(storage, findings).await;
+            self.no_foreign_volume(storage, &going, findings).await;
         }
         chosen
     }
@@ -127,11 +138,27 @@ impl Arrival<'_> {
         finding("storage_space", text, next)
     }
 
+    /// The volumes of copies that make way: they go with them.
+    async fn volumes_that_go(&self) -> BTreeSet<String> {
+        let mut going = BTreeSet::new();
+        let Ok(overview) = self.site.glance().await else { return going };
+        for copy in self.older {
+            let Some(node) = overview.guest(copy.vmid).and_then(|guest| guest.node.clone()) else { continue };
+            let Ok(config) = self.site.client.vm_config(&node, copy.vmid, true).await else { continue };
+            let mut disks = config.disks().unwrap_or_default();
+            disks.extend(config.state_disks().unwrap_or_default());
+            disks.extend(config.unused().unwrap_or_default());
+            going.extend(disks.into_values().map(|disk| disk.volume().to_owned()));
+        }
+        going
+    }
+
     /// A restore takes in any volume of its VMID on any image storage (`pve-behaviour.md` §16).
-    async fn no_foreign_volume(&self, storage: &str, findings: &mut Findings) {
+    async fn no_foreign_volume(&self, storage: &str, going: &BTreeSet<String>, findings: &mut Findings) {
         let volumes =
             self.site.client.storage_content(&self.to.node, storage, Some("images"), Some(self.to.vmid)).await;
-        match volumes {
+        let foreign = volumes.map(|all| all.into_iter().filter(|volume| !going.contains(&volume.volid)));
+        match foreign.map(Iterator::collect::<Vec<_>>) {
             Ok(volumes) if volumes.is_empty() => {}
             Ok(volumes) => {
                 let names: Vec<String> = volumes.into_iter().map(|volume| volume.volid).collect();

@@ -157,9 +157,16 @@ impl Preflight<'_> {
             vmid: place.vmid,
             until: i64::MAX >> 29,
             returned: true,
+            op: Some("0".repeat(12)),
         });
         let volid = "0".repeat(80);
-        after.archives.push(Kept { volid, until: i64::MAX >> 29 });
+        after.archives.push(Kept { volid, until: i64::MAX >> 29, cluster: Some(self.target.name.clone()) });
+        for kept in after.archives.iter_mut().filter(|kept| kept.cluster.is_none()) {
+            kept.cluster = Some(place.cluster.clone());
+        }
+        for copy in self.older {
+            after.without_copy_at(&copy.cluster, copy.vmid);
+        }
         let line = Some("0".repeat(120));
         let during = Mark { op: Some("0".repeat(36)), epoch: Some(99), line, ..split.mark };
         for mark in [after, during] {

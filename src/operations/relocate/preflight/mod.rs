@@ -29,10 +29,12 @@ pub(super) use network::{Mac, mac_there, made_up};
 pub(crate) use path::predicted_seconds;
 pub(super) use storage::transfer_of;
 
+use super::older::will_go;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::guest::Guest;
 use crate::journal::Place;
+use crate::notes::Copy;
 use crate::site::Site;
 use crate::spec::{Resolved, VmSpec};
 
@@ -65,6 +67,8 @@ pub struct Preflight<'a> {
     pub(crate) guest: &'a Guest,
     pub(crate) to: &'a Place,
     pub(crate) resolved: &'a Resolved,
+    /// Copies of the machine on the target that make way for it.
+    pub(crate) older: &'a [Copy],
 }
 
 /// What a passed preflight found out.
@@ -137,6 +141,7 @@ impl Preflight<'_> {
         self.processor(&config, &mut findings, &mut warnings).await;
         self.bound(&config, &mut findings).await;
         self.machine_type(&config, &mut findings).await;
+        warnings.extend(self.older.iter().map(will_go));
         let predicted = self.downtime(&config, spread.as_ref(), &path, &mut findings);
         self.window(&path, predicted, &mut findings);
         if findings.is_empty() {
@@ -162,7 +167,7 @@ impl Preflight<'_> {
 
     /// What is asked of the target alone.
     fn arrival(&self) -> Arrival<'_> {
-        Arrival { site: self.target, spec: self.spec, to: self.to, resolved: self.resolved }
+        Arrival { site: self.target, spec: self.spec, to: self.to, resolved: self.resolved, older: self.older }
     }
 
     fn accepts(&self, loss: &str) -> bool {
