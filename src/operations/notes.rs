@@ -242,6 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn records_of_older_versions_are_read() {
+        let old = serde_json::json!({
+            "copies": [{ "cluster": "a", "vmid": 100, "until": 7 }],
+            "archives": [{ "volid": "nfs:backup/vzdump-qemu-100-2026_01_02-03_04_05.vma.zst", "until": 8 }],
+            "retired": { "op": "7f3a", "to": "a", "until": 9 },
+        });
+        let mark = split(&block::write_notes("text", None, &old).expect("it fits")).mark;
+        assert_eq!((mark.copies[0].op.as_deref(), mark.copies[0].until), (None, 7));
+        assert_eq!((mark.archives[0].cluster.as_ref(), mark.archives[0].vmid()), (None, Some(100)));
+        assert_eq!(mark.retired.and_then(|retired| retired.at), None);
+    }
+
+    #[test]
     fn what_doesnt_fit_is_refused() {
         let cluster: ClusterName = "a-rather-long-name-of-a-cluster".parse().expect("a name");
         let copy = Copy { cluster, vmid: 100, until: 1_800_000_000, returned: true, op: Some("0123456789ab".into()) };

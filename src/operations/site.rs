@@ -40,6 +40,9 @@ pub struct Site {
 #[derive(Debug)]
 pub(crate) struct MacsOf {
     pub(crate) vmid: u32,
+    pub(crate) node: String,
+    /// SMBIOS UUID; empty where it has none.
+    pub(crate) uuid: String,
     pub(crate) name: String,
     pub(crate) macs: BTreeSet<String>,
 }
@@ -204,7 +207,8 @@ impl Site {
                     .filter(|config| !config.template() && (!is_stopped || !locked_for_good(config)))?;
                 let nics = config.nics();
                 let macs = nics.values().filter_map(proxmox::NicSpec::mac).map(str::to_uppercase).collect();
-                Some(MacsOf { vmid, name: config.name().unwrap_or_default().to_owned(), macs })
+                let uuid = config.uuid().unwrap_or_default();
+                Some(MacsOf { vmid, node, uuid, name: config.name().unwrap_or_default().to_owned(), macs })
             });
         }
         let mut found: Vec<MacsOf> = asked.join_all().await.into_iter().flatten().collect();

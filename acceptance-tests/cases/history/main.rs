@@ -3,10 +3,12 @@
 //! Copies and archives of earlier moves, with VMIDs of their own, are there all the while.
 //!
 //! The provider runs in a runtime of its own, which is torn down while one call is held: as `kill -9`, no line of it runs on.
+mod back;
 mod people;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use protocol::testing::{Applied, CoreClient, Planned, State};
@@ -24,6 +26,8 @@ const FEWEST: usize = 250;
 const SEED: u64 = 13;
 /// Most applies until everything is settled.
 const APPLIES: u32 = 4;
+/// Writes of a move, about: what is beyond its last one kills nothing.
+const MOST: usize = 36;
 /// One kill in so many is at a read, whichever comes.
 const READS: u64 = 10;
 
@@ -43,12 +47,13 @@ const ARCHIVES: [Way; 3] = [
     way("backup-restore", "keep", "3d", "2d"),
     way("backup-restore", "delete", "3d", "5d"),
 ];
-const ALL: [Way; 5] = [
-    way("backup-restore", "delete", "3d", "0s"),
-    way("offline", "keep", "3d", "0s"),
-    way("backup-restore", "keep", "3d", "2d"),
-    way("storage-migration", "keep", "3d", "0s"),
+const ALL: [Way; 6] = [
     way("backup-restore", "delete", "3d", "2d"),
+    way("offline", "keep", "3d", "0s"),
+    way("storage-migration", "keep", "3d", "0s"),
+    way("backup-restore", "keep", "3d", "2d"),
+    way("offline", "keep", "1d", "0s"),
+    way("storage-migration", "keep", "1d", "0s"),
 ];
 
 /// A generator whose numbers follow from its seed alone (SplitMix64).
@@ -126,6 +131,7 @@ struct Past {
 
 impl Past {
     fn new(role: &'static str, name: &'static str, seed: u64) -> Past {
+        working_folder();
         let clusters = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let mut world = World::three_sites().expect("a world");
         world.content = 4096;
@@ -305,6 +311,7 @@ impl Past {
                 core(block).await.apply(TYPE, &state, &config, &plan).await.expect("an answer")
             });
             said.extend(texts(&applied.diagnostics));
+            self.follow(&applied.diagnostics);
             said.extend(applied.violations.iter().map(|broken| format!("the contract: {broken}")));
             self.state = applied.state;
         }
@@ -391,6 +398,16 @@ impl Drop for Past {
     }
 }
 
+/// The provider keeps its notes in its working folder.
+fn working_folder() {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::env::set_current_dir(folder.path()).expect("a working folder");
+        folder
+    });
+}
+
 fn process() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
@@ -413,18 +430,19 @@ fn sound(said: &Diagnostics) -> Result<(), String> {
 /// Kills a machine's moves, write by write for each way and direction, until there were `points`. How many held, and what did not.
 fn live(role: &'static str, name: &'static str, ways: &[Way], points: usize, seed: u64) -> (usize, Vec<String>) {
     let mut past = Past::new(role, name, seed);
-    let mut next = vec![[1usize; 2]; ways.len()];
+    // Writes in an order that jumps about; each is done in one round, and lost in the next.
+    let mut next = BTreeMap::<&str, usize>::new();
     let (mut held, mut broken, mut turn) = (0, Vec::new(), 0);
     while held + broken.len() < points && turn < points * 2 {
         // Two moves by each way, so that each goes both ways.
-        let (at, direction) = ((turn / 2) % ways.len(), past.at);
+        let at = (turn / 2) % ways.len();
         turn += 1;
         let kill = if past.random.below(READS as usize) == 0 {
             Kill { writes: false, n: 1 + past.random.below(120), executed: true }
         } else {
-            let n = next[at][direction];
-            next[at][direction] += 1;
-            Kill { writes: true, n: n.div_ceil(2), executed: n % 2 == 0 }
+            let n = next.entry(ways[at].method).or_default();
+            *n += 1;
+            Kill { writes: true, n: 1 + *n * 7 % MOST, executed: (*n + *n / MOST) % 2 == 0 }
         };
         let began = std::time::Instant::now();
         let killed = past.leg(ways[at], kill);
@@ -432,10 +450,8 @@ fn live(role: &'static str, name: &'static str, ways: &[Way], points: usize, see
             Err(refused) => vec![refused.clone()],
             Ok(_) => [past.instant(), past.converge(ways[at])].concat(),
         };
-        match &killed {
-            Ok(None) if kill.writes => next[at][direction] = 1,
-            Ok(Some(_)) if wrong.is_empty() => held += 1,
-            _ => {}
+        if wrong.is_empty() && matches!(killed, Ok(Some(_))) {
+            held += 1;
         }
         if std::env::var_os("MOXXIE_TRACE").is_some() {
             eprintln!("{name} {turn} {:?} {:?} {}: {killed:?} {wrong:?}", began.elapsed(), ways[at].method, past.at);
@@ -461,9 +477,6 @@ fn live(role: &'static str, name: &'static str, ways: &[Way], points: usize, see
 
 #[test]
 fn crash_points_with_history() {
-    // The provider keeps its notes in its working folder.
-    let folder = tempfile::tempdir().expect("a folder");
-    std::env::set_current_dir(folder.path()).expect("a working folder");
     let seed = std::env::var("MOXXIE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(SEED);
     let (app, all) = std::thread::scope(|scope| {
         let app = scope.spawn(|| live("app", "past-app", &ARCHIVES, FEWEST / 2 - 15, seed));

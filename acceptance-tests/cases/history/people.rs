@@ -1,9 +1,10 @@
 //! What happens to a machine with a past between its moves: days, people, and strangers.
 use std::time::Duration;
 
+use protocol::Diagnostics;
 use simulator::{GuestSpec, VmSnapshot};
 
-use super::{Past, SITES};
+use super::{Past, SITES, texts};
 
 impl Past {
     /// Something that happens to machines with a past.
@@ -46,15 +47,33 @@ impl Past {
         self.told.push(told);
         // What people left is theirs to tidy, one day.
         if copies.len() > 5 {
-            for copy in copies.iter().filter(|vm| !vm.template) {
+            for copy in copies
+                .iter()
+                .filter(|vm| !vm.template || vm.config.get("description").is_some_and(|notes| notes == "mine"))
+            {
                 let told = self.root_removes(copy);
                 self.told.push(told);
             }
         }
     }
 
+    /// Does what a refusal says where a copy was unfenced or unlocked.
+    pub(super) fn follow(&mut self, said: &Diagnostics) {
+        let said: Vec<String> = texts(said).collect();
+        for copy in self.sim.copies(&self.uuid).into_iter().filter(|vm| !vm.running && !vm.template) {
+            let advice = format!("on {}: qm set {} --template 1 --protection 1", copy.node, copy.vmid);
+            if said.iter().any(|text| text.contains(&advice)) {
+                let cluster = self.sim.cluster(&copy.cluster);
+                for (key, value) in [("template", "1"), ("protection", "1"), ("description", "mine")] {
+                    cluster.set_config(copy.vmid, key, Some(value));
+                }
+                self.told.push(format!("as advised {}/{} is fenced", copy.cluster, copy.vmid));
+            }
+        }
+    }
+
     /// `qm unlock` and `qm destroy`, as the message says.
-    fn root_removes(&self, copy: &VmSnapshot) -> String {
+    pub(super) fn root_removes(&self, copy: &VmSnapshot) -> String {
         let cluster = self.sim.cluster(&copy.cluster);
         cluster.unlock(copy.vmid).expect("qm unlock");
         cluster.remove_vm(copy.vmid);

@@ -147,7 +147,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// Notes hold 8192 characters, and our mark in them 1 KiB: checked with all that the move will write (schema.md).
+    /// Notes hold 8192 characters, and our mark in them 6 KiB: checked with all that the move will write (schema.md).
     fn notes_fit(&self, config: &VmConfig, findings: &mut Findings) {
         let split = notes::split(config.description().unwrap_or_default());
         let place = &self.guest.place;

@@ -7,8 +7,9 @@ use federation::model::{MacPolicy, Network};
 use federation::{Cluster, Slot};
 use proxmox::{Error, FirewallRule, NicSpec, VmConfig};
 
-use super::{Findings, Preflight, finding};
+use super::{Finding, Findings, Preflight, finding};
 use crate::failure::Failure;
+use crate::site::MacsOf;
 use crate::spec::{Resolved, VmSpec};
 
 impl Preflight<'_> {
@@ -75,7 +76,12 @@ impl Preflight<'_> {
             }
         }
         for other in self.target.macs(self.fleet.settings().fact_age.into()).await.iter() {
-            for (slot, mac) in macs.iter().filter(|(_, mac)| other.macs.contains(&mac.to_uppercase())) {
+            let mut same = macs.iter().filter(|(_, mac)| other.macs.contains(&mac.to_uppercase())).peekable();
+            if same.peek().is_some() && !other.uuid.is_empty() && other.uuid.eq_ignore_ascii_case(&self.guest.uuid) {
+                findings.push(self.own_copy(other));
+                continue;
+            }
+            for (slot, mac) in same {
                 let text = format!(
                     "{place}: the MAC address {mac} of {slot} is used by {}/{} ({})",
                     self.target.name, other.vmid, other.name
@@ -93,6 +99,19 @@ impl Preflight<'_> {
                 warnings.push(Failure::new(what).at(text));
             }
         }
+    }
+
+    /// A copy of the machine itself that could be started beside it. Whether it ran meanwhile nobody can tell, so that it is not removed.
+    fn own_copy(&self, other: &MacsOf) -> Finding {
+        let (cluster, node, vmid) = (&self.target.name, &other.node, other.vmid);
+        let text = format!(
+            "{cluster}/{vmid} is a copy of this machine, and somebody took its fence or lock off: started, it would run beside the machine, \
+             with its MAC addresses"
+        );
+        // With other notes nothing takes it for what a move left any more, which would be older than the machine.
+        let fence =
+            format!("qm set {vmid} --template 1 --protection 1 --description \"It was unfenced: see what it holds\"");
+        finding("mac_policy", text, format!("fence it, which keeps it: on {node}: {fence}"))
     }
 
     /// A backup carries the guest's own rules. What they name of the cluster, and whether it filters at all, stays behind.
