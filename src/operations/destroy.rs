@@ -95,9 +95,8 @@ impl Fleet {
             }
         }
         for copy in &guest.mark.copies {
-            if let Err(failure) = self.remove_copy(copy, &guest.uuid, deadline, what).await {
-                warnings.push(failure);
-            }
+            let removed = self.remove_copy(copy, &guest.uuid, deadline, what).await;
+            warnings.extend(removed.unwrap_or_else(Some));
         }
         warnings
     }

@@ -106,7 +106,7 @@ impl Fleet {
     }
 
     /// Removes a retired copy, after proving that it is the one that was written down. One that is gone, or whose place is another's by
-    /// now, is removed.
+    /// now, is removed; a note where a token that doesn't see every guest can't tell.
     ///
     /// # Errors
     /// Why it stays.
@@ -116,21 +116,24 @@ impl Fleet {
         uuid: &str,
         deadline: Instant,
         what: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Failure>, Failure> {
         let site = self.need(copy.cluster.as_str(), what)?.clone();
         let overview = site.fresh().await.map_err(|error| crate::create::dark(what, &site.name, error))?;
         let Some(node) = overview.guest(copy.vmid).and_then(|guest| guest.node.clone()) else {
             // Removed by hand, or out of sight for this token: in neither case is there anything to do for us.
-            return Ok(());
+            let unseen = Failure::new(format!("Retired copy {}/{} is not seen any more", copy.cluster, copy.vmid))
+                .at("it was removed, or left the pools that the token sees; it is forgotten")
+                .next("see whether it is there with a token that has VM.Audit on /vms");
+            return Ok((!site.sees_all().await).then_some(unseen));
         };
         let place = Place { cluster: copy.cluster.clone(), node: node.clone(), vmid: copy.vmid };
         let guest = match site.guest_now(&node, copy.vmid).await {
             Ok(guest) => guest,
-            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(Failure::new(what).at(place.to_string()).said(error).next("apply again")),
         };
         match copy.is(&guest, uuid) {
-            Standing::Another => return Ok(()),
+            Standing::Another => return Ok(None),
             Standing::Locked => {
                 let id = copy.vmid;
                 return Err(Failure::new(format!("A source that Proxmox VE locked stays: {}/{id}", copy.cluster))
@@ -155,7 +158,7 @@ impl Fleet {
         }
         remove_fenced(&site, &place, self, deadline, what).await?;
         site.changed().await;
-        Ok(())
+        Ok(None)
     }
 }
 

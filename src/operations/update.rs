@@ -217,7 +217,10 @@ impl Fleet {
         }
         for copy in copies {
             match self.remove_copy(&copy, &guest.uuid, deadline, what).await {
-                Ok(()) => mark.copies.retain(|kept| *kept != copy),
+                Ok(said) => {
+                    mark.copies.retain(|kept| *kept != copy);
+                    warnings.extend(said);
+                }
                 Err(failure) => warnings.push(failure),
             }
         }

@@ -26,8 +26,6 @@ const FEWEST: usize = 250;
 const SEED: u64 = 13;
 /// Most applies until everything is settled.
 const APPLIES: u32 = 4;
-/// Writes of a move, about: what is beyond its last one kills nothing.
-const MOST: usize = 36;
 /// One kill in so many is at a read, whichever comes.
 const READS: u64 = 10;
 
@@ -126,6 +124,8 @@ struct Past {
     random: Random,
     watch: Arc<Watch>,
     strangers: Vec<(usize, u32)>,
+    /// Writes of the last move that came to its end undisturbed.
+    made: Option<usize>,
     told: Vec<String>,
 }
 
@@ -148,6 +148,7 @@ impl Past {
             random: Random(seed),
             watch: Arc::default(),
             strangers: Vec::new(),
+            made: None,
             told: Vec::new(),
         };
         let made = past.apply_once(ALL[0], 0).expect("a machine");
@@ -264,7 +265,10 @@ impl Past {
         self.sim.release();
         let hit = hit.map(|hit| format!("{} {} {}", hit.call.cluster, hit.call.method, hit.call.path));
         self.told.push(format!("{} to {}: killed at {hit:?} ({kill:?})", way.method, SITES[to]));
+        self.made = None;
         if let Some(applied) = applied {
+            let whole = !applied.diagnostics.has_errors();
+            self.made = whole.then(|| self.watch.count.load(Ordering::SeqCst));
             self.state = applied.state;
         }
         self.at = to;
@@ -430,8 +434,8 @@ fn sound(said: &Diagnostics) -> Result<(), String> {
 /// Kills a machine's moves, write by write for each way and direction, until there were `points`. How many held, and what did not.
 fn live(role: &'static str, name: &'static str, ways: &[Way], points: usize, seed: u64) -> (usize, Vec<String>) {
     let mut past = Past::new(role, name, seed);
-    // Writes in an order that jumps about; each is done in one round, and lost in the next.
-    let mut next = BTreeMap::<&str, usize>::new();
+    // By method: moves so far, and how many writes one has, as far as is known.
+    let mut next = BTreeMap::<&str, (usize, usize)>::new();
     let (mut held, mut broken, mut turn) = (0, Vec::new(), 0);
     while held + broken.len() < points && turn < points * 2 {
         // Two moves by each way, so that each goes both ways.
@@ -440,9 +444,11 @@ fn live(role: &'static str, name: &'static str, ways: &[Way], points: usize, see
         let kill = if past.random.below(READS as usize) == 0 {
             Kill { writes: false, n: 1 + past.random.below(120), executed: true }
         } else {
-            let n = next.entry(ways[at].method).or_default();
+            // In an order that jumps about; each write is done in one round, and lost in the next.
+            let (n, writes) = next.entry(ways[at].method).or_insert((0, 36));
             *n += 1;
-            Kill { writes: true, n: 1 + *n * 7 % MOST, executed: (*n + *n / MOST) % 2 == 0 }
+            let stride = if writes.is_multiple_of(7) { 11 } else { 7 };
+            Kill { writes: true, n: 1 + *n * stride % *writes, executed: (*n + *n / *writes).is_multiple_of(2) }
         };
         let began = std::time::Instant::now();
         let killed = past.leg(ways[at], kill);
@@ -452,6 +458,9 @@ fn live(role: &'static str, name: &'static str, ways: &[Way], points: usize, see
         };
         if wrong.is_empty() && matches!(killed, Ok(Some(_))) {
             held += 1;
+        }
+        if let (Ok(None), Some((_, writes)), Some(made)) = (&killed, next.get_mut(ways[at].method), past.made.take()) {
+            *writes = made.max(12);
         }
         if std::env::var_os("MOXXIE_TRACE").is_some() {
             eprintln!("{name} {turn} {:?} {:?} {}: {killed:?} {wrong:?}", began.elapsed(), ways[at].method, past.at);

@@ -73,8 +73,8 @@ impl Move<'_> {
     /// Removes the copies that make way, right before the machine comes. May run any number of times.
     pub(super) async fn make_way(&self) -> Result<(), Failure> {
         for copy in &self.journal.older {
-            let there = self.target.fresh().await.is_ok_and(|overview| overview.guest(copy.vmid).is_none());
-            if there || self.target.is_older(copy, &self.journal.uuid).await {
+            let gone = self.target.fresh().await.is_ok_and(|overview| overview.guest(copy.vmid).is_none());
+            if gone || self.target.is_older(copy, &self.journal.uuid).await {
                 self.fleet.remove_copy(copy, &self.journal.uuid, self.deadline, &self.what).await?;
                 continue;
             }
