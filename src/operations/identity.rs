@@ -295,8 +295,7 @@ impl Fleet {
 /// What is told of a machine that is a template without a mark of a move. `qm template` renames its disks.
 fn template_by_hand(guest: &Guest) -> String {
     let place = &guest.place;
-    let converted =
-        guest.config.disks().values().any(|disk| disk.volume_name().is_some_and(is_base));
+    let converted = guest.config.disks().values().any(|disk| disk.volume_name().is_some_and(is_base));
     let back = if converted {
         "its disks were converted, so it can be cloned and not be taken back".to_owned()
     } else {

@@ -107,10 +107,7 @@ impl Fleet {
         };
         let place = guest.place.clone();
         let facts = self.facts(place.cluster.as_str());
-        let spec = match VmSpec::of(&guest, &facts) {
-            Ok(spec) => VmSpec { pool: Some(pool.clone()), ..spec },
-            Err(failure) => return cleared.left.push(failure),
-        };
+        let spec = VmSpec { pool: Some(pool.clone()), ..VmSpec::of(&guest, &facts) };
         match self.destroy(&spec, &guest.record(), None).await {
             Ok(warnings) => {
                 cleared.removed.push(place);
@@ -172,7 +169,7 @@ impl Fleet {
         let deadline = Instant::now() + Duration::from(self.settings().delete);
         let made = self.made_before(site, &journal, None, WHAT, deadline).await?;
         if let Some(guest) = made {
-            let spec = VmSpec::of(&guest, &self.facts(site.name.as_str()))?;
+            let spec = VmSpec::of(&guest, &self.facts(site.name.as_str()));
             self.destroy(&spec, &guest.record(), None).await?;
         }
         self.give_back(site, &key, journal.epoch).await.map_err(|error| {

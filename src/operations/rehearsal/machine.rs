@@ -43,8 +43,15 @@ impl VmSpec {
         for (index, storage) in storages.into_iter().enumerate() {
             let size = Bytes::from_mib(DISKS[index % DISKS.len()]);
             let storage = storage.cloned();
-            let (ssd, discard) = (index == 1, index == 0);
-            let wish = DiskWish { size, storage, format: None, ssd, discard, backup: true, volume: None };
+            let wish = DiskWish {
+                size,
+                storage,
+                format: None,
+                ssd: index == 1,
+                discard: index == 0,
+                backup: true,
+                volume: None,
+            };
             disks.insert(format!("scsi{}", 3 * index).parse::<Slot>().ok()?, wish);
         }
         let nic = |network: &str| NicWish {
@@ -58,6 +65,7 @@ impl VmSpec {
         let nics = network.and_then(|network| Some(("net0".parse::<Slot>().ok()?, nic(network))));
         Some(VmSpec {
             name: REHEARSAL.parse::<VmName>().ok()?,
+            named: true,
             pool: Some(maker.pool.clone()),
             vmid: None,
             node: None,
@@ -115,7 +123,7 @@ impl Fleet {
                 seen.push(format!("without {key}: {error}"));
             }
         }
-        let first = guest.config.disks().unwrap_or_default().into_keys().find(|slot| slot.starts_with("scsi"));
+        let first = guest.config.disks().into_keys().find(|slot| slot.starts_with("scsi"));
         if let Some(slot) = first
             && let Err(why) = self.grow_oddly(&site, guest, &slot, deadline).await
         {
@@ -147,7 +155,7 @@ fn smbios(config: &VmConfig) -> Option<(&'static str, String)> {
 
 /// Its disks with their sizes, for a table.
 fn in_words(config: &VmConfig) -> String {
-    let disks = config.disks().unwrap_or_default();
+    let disks = config.disks();
     let disk = |(slot, disk): (&String, &proxmox::DiskSpec)| {
         format!("{slot} {} on {}", disk.option("size").unwrap_or("?"), disk.storage().unwrap_or("?"))
     };
@@ -168,7 +176,7 @@ impl Guest {
     pub fn looks(&self) -> BTreeMap<String, String> {
         const OWN: [&str; 9] =
             ["digest", "meta", "vmgenid", "template", "protection", "lock", "description", "running-machine", "parent"];
-        let (disks, nics) = (self.config.disks().unwrap_or_default(), self.config.nics().unwrap_or_default());
+        let (disks, nics) = (self.config.disks(), self.config.nics());
         let mut looks = BTreeMap::new();
         for (key, value) in self.config.raw().iter().filter(|(key, _)| !OWN.contains(&key.as_str())) {
             let value = match (disks.get(key), nics.get(key)) {
@@ -187,7 +195,7 @@ impl Guest {
     /// In what it is not what it was: each key with both values. A disk that a storage rounded up is the same.
     pub fn differs_from(&self, before: &BTreeMap<String, String>) -> Vec<String> {
         let now = self.looks();
-        let disks = self.config.disks().unwrap_or_default();
+        let disks = self.config.disks();
         let larger = |key: &String| {
             let size = |looks: &BTreeMap<String, String>| looks.get(key).and_then(|size| size.parse::<u64>().ok());
             disks.contains_key(key) && size(&now) >= size(before) && size(before).is_some()

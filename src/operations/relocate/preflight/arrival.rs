@@ -145,9 +145,9 @@ impl Arrival<'_> {
         for copy in self.older {
             let Some(node) = overview.guest(copy.vmid).and_then(|guest| guest.node.clone()) else { continue };
             let Ok(config) = self.site.client.vm_config(&node, copy.vmid, true).await else { continue };
-            let mut disks = config.disks().unwrap_or_default();
-            disks.extend(config.state_disks().unwrap_or_default());
-            disks.extend(config.unused().unwrap_or_default());
+            let mut disks = config.disks();
+            disks.extend(config.state_disks());
+            disks.extend(config.unused());
             going.extend(disks.into_values().map(|disk| disk.volume().to_owned()));
         }
         going
