@@ -20,6 +20,7 @@ mod machine_data;
 mod main_job;
 mod move_failures;
 mod moving;
+mod node_reports;
 mod odd_keys;
 mod placement_data;
 mod plan_pairs;

@@ -16,14 +16,12 @@ use crate::values::text;
 pub(super) async fn preview(ready: &Ready, req: &PlanRequest, state: &Value, diags: &mut Diagnostics) {
     let private = Private::read(&req.prior_private);
     let target = state.attr("cluster").as_str().and_then(|name| ClusterName::new(name).ok());
-    let (Some(target), Some(record), Ok(mut spec)) = (target, record(&req.prior_state, &private), model::spec(state))
-    else {
-        return;
-    };
-    spec.node = node::wish(&req.config, &req.prior_state, &private, target.as_str());
+    let (Some(target), Some(record)) = (target, record(&req.prior_state, &private)) else { return };
+    let mut spec = model::spec(state);
     for (slot, disk) in &mut spec.disks {
         disk.volume = text(req.prior_state.attr("disks").attr(&slot.to_string()), "volume");
     }
+    spec.node = node::wish(&req.config, &req.prior_state, &private, target.as_str());
     let current = Some(Current { cluster: record.cluster.clone(), vmid: record.vmid });
     let Ok(mut request) = model::request(state, req.config.attr("cluster").as_str(), current) else { return };
     request.node.clone_from(&spec.node);
