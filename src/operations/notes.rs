@@ -73,7 +73,7 @@ pub struct Copy {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub returned: bool,
     /// The operation that left it, which its own notes name too; `recovery` for the old copy of one. None in records of before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "by", skip_serializing_if = "Option::is_none")]
     pub op: Option<String>,
 }
 

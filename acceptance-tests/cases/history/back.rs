@@ -64,7 +64,7 @@ fn what_may_hold_other_writes_never_makes_way() {
         past.edit_mark(copy, |mark| mark["retired"]["op"] = "recovery".into());
         let machine = past.sim.running_copies(&past.uuid).remove(0);
         // Also where the list is of a version that named no operation.
-        past.edit_mark(&machine, |mark| drop(mark["copies"][0].as_object_mut().map(|copy| copy.remove("op"))));
+        past.edit_mark(&machine, |mark| drop(mark["copies"][0].as_object_mut().map(|copy| copy.remove("by"))));
     };
     let returned = |past: &Past, _: &VmSnapshot| {
         let machine = past.sim.running_copies(&past.uuid).remove(0);

@@ -24,7 +24,7 @@ const SITES: [&str; 2] = ["worldstream-prod", "databarn-dr"];
 const FEWEST: usize = 250;
 /// Everything random comes from it; `MOXXIE_SEED` sets another one.
 const SEED: u64 = 13;
-/// Most applies until everything is settled.
+/// Most applies until all is settled.
 const APPLIES: u32 = 4;
 /// One kill in so many is at a read, whichever comes.
 const READS: u64 = 10;
