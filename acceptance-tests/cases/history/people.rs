@@ -75,8 +75,10 @@ impl Past {
     /// `qm unlock` and `qm destroy`, as the message says.
     pub(super) fn root_removes(&self, copy: &VmSnapshot) -> String {
         let cluster = self.sim.cluster(&copy.cluster);
-        cluster.unlock(copy.vmid).expect("qm unlock");
-        cluster.remove_vm(copy.vmid);
+        // Somebody may have removed it a moment ago.
+        if cluster.unlock(copy.vmid).is_ok() {
+            cluster.remove_vm(copy.vmid);
+        }
         format!("root removes {}/{}", copy.cluster, copy.vmid)
     }
 
