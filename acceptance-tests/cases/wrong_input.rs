@@ -136,7 +136,7 @@ fn machines() {
         row("firmware that is none", vm("bios = \"coreboot\""), "bios", &["seabios, ovmf"]),
         row(
             "a description past the limit",
-            vm("description = join(\"\", [for i in range(1025) : \"xxxxxxxx\"])"),
+            vm("description = join(\"\", [for i in range(1024) : \"xxxxxxxxx\"])"),
             "description",
             &["too long", "8192"],
         ),
