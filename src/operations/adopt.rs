@@ -209,9 +209,9 @@ mod tests {
         let history = || vec![retired("c"), sent_away("d", true), retired("e")];
         for running in [true, false] {
             let machine = came_from("a", 100, running);
-            assert_eq!(of(vec![vec![machine], history()].concat()), "here b", "running: {running}");
+            assert_eq!(of([vec![machine], history()].concat()), "here b", "running: {running}");
         }
-        assert_eq!(of(vec![vec![guest(true)], history()].concat()), "elsewhere b");
+        assert_eq!(of([vec![guest(true)], history()].concat()), "elsewhere b");
         // Copies alone are never "gone", and each is named.
         let alone = of(history());
         assert!(alone.starts_with("unsure") && alone.contains("import id e/100"), "{alone}");

@@ -123,10 +123,10 @@ impl Fleet {
         let inventory = self.inventory().await;
         let facts = inventory.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, &what)?;
-        let older = self.older_copies(&to_site, guest).await;
-        let to = match guest.operation.as_ref().filter(|journal| journal.to.cluster == *target) {
-            Some(journal) => journal.to.clone(),
-            None => self.place_for_move(spec, guest, &to_site, &facts, &resolved, &older, &what).await?,
+        let (to, older) = match guest.operation.as_ref().filter(|journal| journal.to.cluster == *target) {
+            // Nothing is asked before it has come to its end.
+            Some(journal) => (journal.to.clone(), Vec::new()),
+            None => self.place_for_move(spec, guest, &to_site, &facts, &resolved, &what).await?,
         };
         let path = self.path(&source.name, target);
         let preflight = Preflight {
@@ -245,7 +245,7 @@ impl Fleet {
         }
     }
 
-    /// Node and VMID that a move would come to.
+    /// Node and VMID that a move would come to, and the older copies there that make way for it.
     async fn place_for_move(
         &self,
         spec: &VmSpec,
@@ -253,15 +253,15 @@ impl Fleet {
         target: &Site,
         facts: &ClusterFacts,
         resolved: &Resolved,
-        older: &[Copy],
         what: &str,
-    ) -> Result<Place, Failure> {
+    ) -> Result<(Place, Vec<Copy>), Failure> {
         let node = self.node_for_move(guest, target, facts, spec, resolved, what).await?;
+        let older = self.older_copies(target, guest).await;
         let vmid = match spec.vmid {
             Some(vmid) => vmid,
-            None => self.vmid_on(target, spec, guest.place.vmid, older, what).await?,
+            None => self.vmid_on(target, spec, guest.place.vmid, &older, what).await?,
         };
-        Ok(Place { cluster: target.name.clone(), node, vmid })
+        Ok((Place { cluster: target.name.clone(), node, vmid }, older))
     }
 
     /// Runs preflight for a move that nobody has begun. The inner error is what it finds.
@@ -276,8 +276,7 @@ impl Fleet {
         let from_site = self.need(guest.place.cluster.as_str(), what)?.clone();
         let facts = self.inventory().await.clusters.get(target).cloned().unwrap_or_default();
         let resolved = self.resolve(spec, target, &facts, what)?;
-        let older = self.older_copies(&to_site, guest).await;
-        let to = self.place_for_move(spec, guest, &to_site, &facts, &resolved, &older, what).await?;
+        let (to, older) = self.place_for_move(spec, guest, &to_site, &facts, &resolved, what).await?;
         let (source, target) = (&from_site, &to_site);
         let preflight =
             Preflight { fleet: self, source, target, spec, guest, to: &to, resolved: &resolved, older: &older };
