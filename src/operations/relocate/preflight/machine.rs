@@ -2,6 +2,7 @@
 use proxmox::{DiskSpec, PendingValue, VmConfig};
 
 use super::{Findings, Preflight, finding};
+use crate::parameters::{EFI_SLOT, OVMF};
 
 impl Preflight<'_> {
     /// What a backup would silently drop, or a target could not run.
@@ -42,6 +43,10 @@ impl Preflight<'_> {
         if !self.is_by_archive() {
             // Proxmox VE would send these too (`sent_whole`).
             return;
+        }
+        if config.get(EFI_SLOT).is_some() && config.bios() != OVMF {
+            let text = format!("{place}: {EFI_SLOT} is in no backup while the firmware is {}", config.bios());
+            findings.push(finding("disks_without_backup", text, "set bios = \"ovmf\", or remove that disk"));
         }
         let disks = config.disks();
         for (slot, disk) in &disks {
