@@ -52,8 +52,12 @@ impl Rehearsal {
     pub(super) async fn moves(&mut self) {
         let mut legs = self.legs().into_iter();
         while let Some(leg) = legs.next() {
-            let went = if self.is_stopped() { Went::Wrong } else { self.leg(&leg).await };
-            match went {
+            if self.is_stopped() {
+                let row = Row::of(format!("moves it by {}", leg.method), leg.title());
+                self.row(row.failed("stopped by the user", "rehearse again"));
+                break;
+            }
+            match self.leg(&leg).await {
                 Went::Well => {}
                 Went::Not => {
                     // Its way back is no move either.

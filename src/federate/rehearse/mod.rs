@@ -68,7 +68,9 @@ pub(crate) async fn run(common: &Common, asked: &Rehearse, json: bool) -> Result
             rehearsal.moves().await;
         }
         // Anew: what this process knows of the clusters is older than the moves.
-        rehearsal.source = source::open(common)?;
+        if let Ok(source) = source::open(common) {
+            rehearsal.source = source;
+        }
         rehearsal.clear().await;
     }
     Ok(rehearsal.report.output(json))
