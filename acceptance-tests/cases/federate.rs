@@ -302,7 +302,7 @@ fn a_drain_lists_who_leaves_who_waits_and_whom_nobody_will_move() {
     let said = said.says("nobody will move: 103 legacy (in no pool of this federation)");
     let said = said.says("guide-vm moves from worldstream-prod to databarn-dr (worldstream-prod drains)");
     let said = said.says("second waits to move").says("max_moves_per_apply = 1: first guide-vm");
-    said.says("gpu stays on worldstream-prod, and nobody will move it: it has hostpci0");
+    said.says("gpu stays on worldstream-prod, and nobody will move it: hostpci0 = 0000:01:00.0");
     let value = desk.line("federate status --json").code(0).json();
     assert_eq!(value["moves"]["production-pool"].as_array().map(Vec::len), Some(3));
     assert_eq!(world.writes(), Vec::<String>::new());
