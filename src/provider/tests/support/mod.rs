@@ -183,6 +183,18 @@ fn one_of_two(mut config: Value) -> Value {
         });
         config.set_attr("network_devices", Value::map(devices));
     }
+    // A machine asks for what the clusters of its pool have: most of what is left would be refused by placement alone.
+    if config.as_map().is_some_and(|map| map.contains_key("needs")) {
+        let fits = config.attr("cluster").is_null() && config.attr("pool").as_str() == Some("production-pool");
+        if !fits && config.attr("tier").is_known() {
+            config.set_attr("tier", Value::Null);
+        } else if config.attr("tier").as_str() == Some("edge") {
+            config.set_attr("tier", "secondary");
+        }
+        if config.attr("needs").is_known() && !config.attr("needs").is_null() {
+            config.set_attr("needs", if fits { Value::set(["supports_ha"]) } else { Value::Null });
+        }
+    }
     if config.as_map().is_some_and(|map| map.contains_key("pool")) && config.attr("pool").is_null() {
         config.set_attr("pool", "production-pool");
     }
