@@ -322,9 +322,8 @@ impl Reader<'_> {
     fn tags(&mut self, value: &Value) -> Option<BTreeSet<String>> {
         let mut tags = BTreeSet::new();
         for tag in value.attr("tags").as_list()?.iter().filter_map(Value::as_str) {
-            match Tag::new(tag) {
-                Err(error) => self.diags.error_at(AttributePath::new("tags"), "Not a tag", error.to_string()),
-                Ok(_) => {}
+            if let Err(error) = Tag::new(tag) {
+                self.diags.error_at(AttributePath::new("tags"), "Not a tag", error.to_string());
             }
             tags.insert(tag.to_owned());
         }
