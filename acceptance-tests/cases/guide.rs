@@ -116,7 +116,7 @@ fn a_validation_is_a_gate_at_top_level() {
         let line = YAML.lines().position(|line| line.contains("tier: edge")).map(|line| line + 1);
         assert_eq!(next["problems"][0]["line"].as_u64(), line.map(|line| line as u64));
         assert_eq!(next["problems"][0]["path"], "clusters[2].tier");
-        // Read again in every plan, and no change by itself (core-review F16).
+        // Read again in every plan, and no change by itself (hazards.md F16).
         workspace.plan().expect(0);
         // What is wrong is a warning of the check, not an error that blocks everything else.
         world.cluster("databarn-dr").set_quorum(false);

@@ -17,7 +17,7 @@ fn app() -> Team {
     guide::team(&["App team"])
 }
 
-/// The world with Proxmox VE 9.2 everywhere: it asks for what older versions don't (`pve-behaviour.md` §18.2).
+/// The world with Proxmox VE 9.2 everywhere: it asks for what older versions don't (`proxmox-ve.md` §18.2).
 fn newest() -> World {
     let mut world = World::three_sites().expect("the world");
     world.clusters.values_mut().for_each(|cluster| cluster.version = Profile::V9_2);
@@ -99,7 +99,7 @@ fn the_app_role_is_what_the_table_says() {
     assert_eq!(app().rights, listed);
 }
 
-/// What root of another cluster can do with it (`pve-behaviour.md` §1.4).
+/// What root of another cluster can do with it (`proxmox-ve.md` §1.4).
 #[test]
 fn the_token_that_a_move_hands_over_is_a_user_of_its_own_with_what_a_machine_that_comes_needs() {
     let mover = guide::team(&["The token that a move hands over"]);

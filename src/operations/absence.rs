@@ -1,5 +1,5 @@
 //! Owns concluding that a guest is not there. A node that says "does not exist" says so of itself alone: the guest may be on its way
-//! to another node (`pve-behaviour.md` §12, §18). It is nowhere only if a list that is taken *afterwards* doesn't name it at all.
+//! to another node (`proxmox-ve.md` §12, §18). It is nowhere only if a list that is taken *afterwards* doesn't name it at all.
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Owns which of several guests with a machine's UUID may be taken for it, where it is not where it was recorded (design §5).
+//! Owns which of several guests with a machine's UUID may be taken for it, where it is not where it was recorded (design.md §5).
 use federation::ClusterName;
 use federation::model::Method;
 

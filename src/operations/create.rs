@@ -1,4 +1,4 @@
-//! Owns creating a virtual machine as an operation: killed at any call, the next apply leaves exactly one (design §5).
+//! Owns creating a virtual machine as an operation: killed at any call, the next apply leaves exactly one (design.md §5).
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -85,7 +85,7 @@ impl Fleet {
     }
 
     /// What earlier moves left: the machine's retired copies and archives. The archives go before the machines
-    /// of their VMIDs (`pve-behaviour.md` §17).
+    /// of their VMIDs (`proxmox-ve.md` §17).
     async fn remove_leftovers(&self, guest: &Guest, deadline: Instant, what: &str) -> Vec<Failure> {
         let mut warnings = Vec::new();
         for kept in &guest.mark.archives {

@@ -2,7 +2,7 @@
 use std::fmt::{self, Display};
 use std::ops::{Deref, DerefMut};
 
-/// An operation that failed, in the form of `schema.md`: five parts, of which only the first is always there.
+/// An operation that failed, in the form of `formats.md`: five parts, of which only the first is always there.
 ///
 /// Boxed, so that the way of success stays small; its parts are reached as if they were its own.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub struct Settings {
     /// How long an archive may take to show up on the target (attribute caches of network file systems: up to 60 s).
     pub archive_visible: Span,
     /// How long after its call a migration to another cluster may still begin, though nothing shows it yet: the node connects to
-    /// the other cluster before there is a task, and each of those calls has a timeout of its own (`pve-behaviour.md` §9).
+    /// the other cluster before there is a task, and each of those calls has a timeout of its own (`proxmox-ve.md` §9).
     pub late_migration: Span,
     /// How long Proxmox VE may take to remove a replication job of a source that goes: it does so once a minute.
     pub replication_removed: Span,
@@ -57,7 +57,7 @@ impl Default for Settings {
     }
 }
 
-/// Calls under way per node of a cluster: pveproxy has three workers (`pve-behaviour.md` §2.5).
+/// Calls under way per node of a cluster: pveproxy has three workers (`proxmox-ve.md` §2.5).
 const PER_NODE: usize = 4;
 
 /// The clusters of one federation.
@@ -222,7 +222,7 @@ impl Fleet {
     }
 
     /// What holds of a cluster in all layers, as the rules were put together last: what this process plans itself, what is
-    /// enrolled, what is declared (design §3). Before [`Fleet::warm`] what is declared.
+    /// enrolled, what is declared (design.md §3). Before [`Fleet::warm`] what is declared.
     pub fn facts(&self, name: &str) -> Cluster {
         let known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let federation = known.as_ref().map_or(&self.declared, |known| &known.federation);

@@ -286,7 +286,7 @@ impl Site {
             (Some(shown), Some(recorded)) if shown == recorded => shown,
             _ => {
                 let status = self.client.vm_status(node, vmid).await?;
-                // A backup in mode `stop` stops a guest for a moment, and has it run again (`pve-behaviour.md` §18.16).
+                // A backup in mode `stop` stops a guest for a moment, and has it run again (`proxmox-ve.md` §18.16).
                 let for_a_backup = status.is_stopped() && running == Some(true) && config.lock() == Some("backup");
                 status.runs_itself() || (for_a_backup && self.is_backing_up(node).await)
             }
@@ -299,7 +299,7 @@ impl Site {
         Ok(Guest {
             place: Place { cluster: self.name.clone(), node: node.to_owned(), vmid },
             pool: seen.and_then(|guest| guest.pool.as_deref()).and_then(|pool| PoolName::new(pool).ok()),
-            // A new guest's row has neither name nor pool yet (`pve-behaviour.md` §18.18); one without a name is called after its VMID.
+            // A new guest's row has neither name nor pool yet (`proxmox-ve.md` §18.18); one without a name is called after its VMID.
             pool_is_known: seen.is_some_and(|guest| guest.name.is_some() || guest.pool.is_some()),
             operation: overview.operation(&move_pool(&uuid)),
             retired_copies: listed(&split.mark),

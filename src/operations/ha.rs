@@ -4,7 +4,7 @@ use proxmox::Error;
 use crate::journal::Place;
 use crate::site::Site;
 
-/// What the token needs to change what HA does with a machine, and where (`pve-behaviour.md` §1.4).
+/// What the token needs to change what HA does with a machine, and where (`proxmox-ve.md` §1.4).
 const RIGHT: (&str, &str) = ("/", "Sys.Console");
 
 impl Site {
@@ -20,7 +20,7 @@ impl Site {
         }
     }
 
-    /// Takes a machine out of HA, if it is in it. Proxmox VE removes no guest that HA knows (`pve-behaviour.md` §5).
+    /// Takes a machine out of HA, if it is in it. Proxmox VE removes no guest that HA knows (`proxmox-ve.md` §5).
     ///
     /// # Errors
     /// What Proxmox VE said. A token that can't see resources finds none, and the removal says so.

@@ -1,4 +1,4 @@
-//! Owns finding a virtual machine: where it was, elsewhere, or gone; and when none of these may be said (design §5, Identity).
+//! Owns finding a virtual machine: where it was, elsewhere, or gone; and when none of these may be said (design.md §5, Identity).
 use std::time::Instant;
 
 use proxmox::Resource;
@@ -323,7 +323,7 @@ async fn moved_elsewhere(site: &Site, record: &Record) -> Option<(Journal, Place
 }
 
 /// Whether a listed guest may be the machine. One that the list shows without a name may be any: a guest that was made a moment ago, or
-/// one whose node's statistics are silent (`pve-behaviour.md` §18).
+/// one whose node's statistics are silent (`proxmox-ve.md` §18).
 pub(crate) fn looks_like(guest: &Resource, record: &Record) -> bool {
     let name = guest.name.as_deref();
     guest.kind == "qemu" && (name.is_none_or(|name| name == record.name) || guest.vmid == Some(record.vmid))

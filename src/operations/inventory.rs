@@ -1,4 +1,4 @@
-//! Owns turning what a cluster reports into the facts that placement decides from (design §4.6).
+//! Owns turning what a cluster reports into the facts that placement decides from (design.md §4.6).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,7 +143,7 @@ pub(crate) fn unseen(error: &proxmox::Error) -> ClusterFacts {
     ClusterFacts { health, ..ClusterFacts::default() }
 }
 
-/// The first right without which the token doesn't see every guest and node (design §4.6).
+/// The first right without which the token doesn't see every guest and node (design.md §4.6).
 fn missing_right(permissions: &Permissions) -> Option<String> {
     let needed = [("/vms", "VM.Audit"), ("/", "Sys.Audit"), ("/nodes", "Sys.Audit")];
     let missing = needed.iter().filter(|(path, privilege)| !permissions.has(path, privilege));
@@ -214,7 +214,7 @@ fn storages(overview: &Overview, definitions: &[StorageDefinition]) -> Vec<Stora
     found
 }
 
-/// What backs a storage, where its definition tells (operations-review 16): the same text on two clusters means the same
+/// What backs a storage, where its definition tells (hazards.md OR 16): the same text on two clusters means the same
 /// bytes.
 pub(crate) fn backing(definition: &StorageDefinition) -> Option<String> {
     let keys: &[&str] = match definition.kind.as_str() {

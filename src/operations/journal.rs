@@ -1,4 +1,4 @@
-//! Owns what is written down about an unfinished operation: the comment of its pool (schema.md, operation journal).
+//! Owns what is written down about an unfinished operation: the comment of its pool (formats.md, operation journal).
 use federation::ClusterName;
 use federation::migration::{Method, Step};
 use federation::placement::Request;
@@ -293,7 +293,7 @@ pub(crate) fn new_journal(kind: Kind, spec: &VmSpec, from: Option<Place>, to: Pl
     }
 }
 
-/// Pool that holds operations, a root of its own (design §6).
+/// Pool that holds operations, a root of its own (design.md §6).
 pub(crate) const OPERATIONS: &str = "moxxie-moves";
 
 /// Pool of the move of the machine with `uuid`.

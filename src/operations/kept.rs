@@ -34,7 +34,7 @@ enum Seen {
 
 impl Fleet {
     /// Removes an archive that a move of a machine kept, from whichever cluster may: a token's right to it comes through a machine of its
-    /// VMID in the pool (`pve-behaviour.md` §17). `here`: where the machine is.
+    /// VMID in the pool (`proxmox-ve.md` §17). `here`: where the machine is.
     ///
     /// A note where somebody removed it before.
     ///
@@ -213,7 +213,7 @@ impl Side<'_> {
         if all.iter().any(|volume| volume.volid == self.volid) {
             return Ok(Seen::Listed);
         }
-        // Without a right the list is merely shorter (`pve-behaviour.md` §18.25).
+        // Without a right the list is merely shorter (`proxmox-ve.md` §18.25).
         let sees_all = self.may(&format!("/storage/{}", self.storage()), "Datastore.Allocate").await;
         Ok(if sees_all || self.may_remove(vmid).await { Seen::Absent } else { Seen::Unseen })
     }

@@ -1,5 +1,5 @@
 //! Owns finding out, once per process and pool, which machines should leave their clusters by the rules alone: the facts and
-//! configurations that `federation::placement` decides that from (design §4.4).
+//! configurations that `federation::placement` decides that from (design.md §4.4).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

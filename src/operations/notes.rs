@@ -1,4 +1,4 @@
-//! Owns the mark at the end of a guest's notes (schema.md, VM notes): a line of ours that Proxmox VE's GUI hides.
+//! Owns the mark at the end of a guest's notes (formats.md, VM notes): a line of ours that Proxmox VE's GUI hides.
 use federation::ClusterName;
 use federation::block::{self, BlockError};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ pub struct Mark {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<String>,
     /// How often that operation was taken over. Each take-over writes it, which voids every digest that an earlier holder
-    /// knows (design §6).
+    /// knows (design.md §6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u32>,
     /// The first line of the notes, for people, while there is something to say to them.
@@ -90,7 +90,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The VMID of the machine that it was made of, which its name has (`pve-behaviour.md` §6): not the one that the machine has by now.
+    /// The VMID of the machine that it was made of, which its name has (`proxmox-ve.md` §6): not the one that the machine has by now.
     pub fn vmid(&self) -> Option<u32> {
         let (_, file) = self.volid.split_once(":backup/")?;
         let rest = file.strip_prefix("vzdump-qemu-").or_else(|| file.strip_prefix("vm/"))?;
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn the_mark_is_the_one_of_the_documented_format() {
         let notes = joined("text", &mark());
-        let block = federation::block::read_notes(&notes).block.expect("the format of schema.md");
+        let block = federation::block::read_notes(&notes).block.expect("the format of formats.md");
         assert_eq!(block.value["op"], "7f3a");
         assert!(notes.contains("<!-- moxxie v1 {") && notes.ends_with(" -->"), "{notes}");
     }

@@ -1,4 +1,4 @@
-//! Owns taking, writing and giving back an operation: a PVE pool that exactly one process can create (design §6).
+//! Owns taking, writing and giving back an operation: a PVE pool that exactly one process can create (design.md §6).
 use proxmox::Error;
 
 use crate::failure::Failure;

@@ -10,7 +10,7 @@ use crate::spec::{AddressWish, CloudInitWish, DiskWish, NicPlace, NicWish, Resol
 const CLOUD_INIT_SLOTS: [&str; 6] = ["ide2", "ide0", "ide3", "ide1", "sata5", "scsi30"];
 
 impl DiskWish {
-    /// The property string that allocates this disk on `storage` (`pve-behaviour.md` §2.3: the size is in GiB).
+    /// The property string that allocates this disk on `storage` (`proxmox-ve.md` §2.3: the size is in GiB).
     pub(crate) fn allocation(&self, storage: &str) -> String {
         let mut text = format!("{storage}:{}", gib(self.size));
         if let Some(format) = &self.format {
@@ -42,7 +42,7 @@ impl NicWish {
 
 impl VmSpec {
     /// Parameters that create this machine as `vmid` with `uuid`, with `notes` as its description. Tags are not among them: Proxmox VE
-    /// 9.2 asks for the right to them before the machine is in its pool (`pve-behaviour.md` §18.2), so they are written afterwards.
+    /// 9.2 asks for the right to them before the machine is in its pool (`proxmox-ve.md` §18.2), so they are written afterwards.
     pub(crate) fn create_params(&self, vmid: u32, uuid: &str, notes: &str, on: &Resolved) -> Params {
         let mut params = Params::new()
             .set("vmid", vmid)

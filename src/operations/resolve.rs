@@ -138,7 +138,7 @@ fn unanswered(facts: &ClusterFacts, what: &str) -> Option<Failure> {
     Some(Failure::new(what).at(why).state("nothing was touched").next(next))
 }
 
-/// The node with the most memory not given out, among those that have every storage, really room on it, and bridge (design §4.5).
+/// The node with the most memory not given out, among those that have every storage, really room on it, and bridge (design.md §4.5).
 pub(crate) fn pick_node(facts: &ClusterFacts, spec: &VmSpec, on: &Resolved, what: &str) -> Result<String, Failure> {
     if let Some(node) = &spec.node {
         return Ok(node.clone());

@@ -1,4 +1,4 @@
-//! Owns the changes that a running machine takes only when it is stopped and started (`pve-behaviour.md` §4): which those are,
+//! Owns the changes that a running machine takes only when it is stopped and started (`proxmox-ve.md` §4): which those are,
 //! with `hotplug` as Proxmox VE sets it (network, disk and USB), which of them are ours, and the restart for them; or, where the
 //! machine is off, the write that takes them.
 use std::time::Instant;
@@ -95,7 +95,7 @@ impl Fleet {
     }
 
     /// What waits when a machine was shut down waits on: Proxmox VE takes it at the next start, or with any change that is made while
-    /// the machine is off (`pve-behaviour.md` §18.4, §18.26). So one is made that changes nothing else.
+    /// the machine is off (`proxmox-ve.md` §18.4, §18.26). So one is made that changes nothing else.
     pub(crate) async fn write_what_waits(
         &self,
         site: &Site,

@@ -41,7 +41,7 @@ impl Fleet {
         Err(lacks(site, &missing, what))
     }
 
-    /// Refuses a copy of a template that the token may not copy (`pve-behaviour.md` §1.4).
+    /// Refuses a copy of a template that the token may not copy (`proxmox-ve.md` §1.4).
     ///
     /// # Errors
     /// What is missing.
@@ -77,7 +77,7 @@ pub(crate) async fn held(site: &Site, all: &Permissions, paths: &[String], privi
     false
 }
 
-/// What `POST /nodes/{node}/qemu` asks for (`pve-behaviour.md` §1.4, §17), and the operation beside it.
+/// What `POST /nodes/{node}/qemu` asks for (`proxmox-ve.md` §1.4, §17), and the operation beside it.
 fn needed(spec: &VmSpec, on: &Resolved, facts: &ClusterFacts, pool_exists: bool) -> Vec<Needed> {
     let vms = spec.vmid.map_or_else(|| "/vms".to_owned(), |vmid| format!("/vms/{vmid}"));
     let pool = spec.pool.as_ref().map(|pool| format!("/pool/{pool}"));

@@ -57,7 +57,7 @@ struct Looked {
 #[derive(Debug)]
 pub struct Overview {
     /// Nodes, guests and storages, as far as the token sees them. Names and status of guests lag by up to 10 s
-    /// (`pve-behaviour.md` §2.5).
+    /// (`proxmox-ve.md` §2.5).
     pub resources: Vec<Resource>,
     /// Pools with their comments, as far as the token sees them.
     pub pools: Vec<Pool>,

@@ -224,7 +224,7 @@ pub struct HealthWish {
 }
 
 impl Default for MigrationWish {
-    /// The defaults of schema.md.
+    /// The defaults of formats.md.
     fn default() -> MigrationWish {
         MigrationWish {
             source: Source::Keep,

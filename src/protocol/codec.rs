@@ -1,4 +1,4 @@
-//! Values as MessagePack, in the form Terraform's core sends and expects (`rust-ecosystem.md` §3.6).
+//! Values as MessagePack, in the form Terraform's core sends and expects (`plugin-protocol.md` §10).
 
 use std::collections::BTreeMap;
 
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn bytes_are_those_seen_on_the_wire() {
-        // Every row was dumped from Terraform 1.11.4 (rust-ecosystem.md §3.6).
+        // Every row was dumped from Terraform 1.11.4 (`plugin-protocol.md` §10).
         let not_null = Refinement { null: Some(false), ..Refinement::default() };
         let prefix = Refinement { prefix: Some("x-".into()), ..not_null.clone() };
         let number_min = Some((Number::from(0), true));

@@ -1,4 +1,4 @@
-//! Log lines in the form go-plugin reads from stderr (`rust-ecosystem.md` §3.5), and what a panic prints.
+//! Log lines in the form go-plugin reads from stderr (`plugin-protocol.md` §9), and what a panic prints.
 
 use std::{
     fmt,

@@ -18,7 +18,7 @@ pub struct ClientCapabilities {
 pub struct ConfigureRequest {
     /// The configuration; parts may be unknown in a plan.
     pub config: Value,
-    /// What core calls its version; not to be decided on, see `terraform-core.md` §1.
+    /// What core calls its version; not to be decided on, see `plugin-protocol.md` §1.
     pub terraform_version: String,
     /// What core can do.
     pub client: ClientCapabilities,

@@ -1,4 +1,4 @@
-//! Owns the decision journal: what a plan decided, kept in the working folder for the apply that follows (design §5,
+//! Owns the decision journal: what a plan decided, kept in the working folder for the apply that follows (design.md §5,
 //! channel b), and the run history that tells the plan walk from the apply walk where core doesn't say.
 use std::fs;
 use std::io::Write;

@@ -60,7 +60,7 @@ pub(crate) async fn is_dark(cluster: &ClusterName, ready: &Ready, diags: &mut Di
     true
 }
 
-/// Says where the federation file contradicts a record: it weakens nothing, but somebody should know (design §3).
+/// Says where the federation file contradicts a record: it weakens nothing, but somebody should know (design.md §3).
 pub(crate) fn contradiction(difference: &Difference, diags: &mut Diagnostics) {
     if !matches!(difference.key.as_str(), "description" | "display_name") {
         diags.warning(

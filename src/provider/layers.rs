@@ -1,5 +1,5 @@
 //! Owns what this process knows of the federation's rules: what is declared, what is enrolled on the clusters, and what this
-//! configuration plans (design §3). The third layer reaches a machine only where its pool was planned before it.
+//! configuration plans (design.md §3). The third layer reaches a machine only where its pool was planned before it.
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,7 +1,7 @@
 //! Terraform's nouns: the provider block, resources and data sources, one folder each.
 //!
 //! This crate decides nothing: it translates between Terraform's values and the federation's rules and operations, and pins
-//! what was decided so that apply does what plan showed (`placing.rs`, design §5). It must not know HTTP, Proxmox VE's
+//! what was decided so that apply does what plan showed (`placing.rs`, design.md §5). It must not know HTTP, Proxmox VE's
 //! calls, or the plugin's wire format.
 
 mod block;
@@ -245,7 +245,7 @@ impl Provider for Moxxie {
 
     async fn validate_resource(&self, type_name: &str, config: Value, _: ClientCapabilities, diags: &mut Diagnostics) {
         if type_name == virtual_machine::TYPE && self.ready().await.is_none() {
-            // The validate walk has an unconfigured process of its own (terraform-core.md §5).
+            // The validate walk has an unconfigured process of its own (`plugin-protocol.md` §5).
             Decisions::here().saw_validate();
         }
         check_resource(type_name, &config, diags);

@@ -1,4 +1,4 @@
-//! Owns pinning: the cluster that a plan shows is the one that apply uses, on every core (design §5).
+//! Owns pinning: the cluster that a plan shows is the one that apply uses, on every core (design.md §5).
 use std::sync::Arc;
 
 use federation::journal::decision_key;
@@ -137,7 +137,7 @@ impl Ready {
         self.layers.forget(name);
     }
 
-    /// Which walk this is, by the best sign there is (design §5): `planned_private`; the deferral flag, which Terraform
+    /// Which walk this is, by the best sign there is (design.md §5): `planned_private`; the deferral flag, which Terraform
     /// sets in the apply walk only; a saved plan that the CLI applies; the run's history.
     pub(crate) fn walk(&self, client: ClientCapabilities, planned_private: &[u8]) -> Walk {
         if !planned_private.is_empty() || client.deferral_allowed || self.parent.planned().is_some() {

@@ -15,7 +15,7 @@ pub(crate) struct Private {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) imported: bool,
     /// Clusters on which another guest has its VMID: a move there gives it another one. A fact, so it comes in through
-    /// Read (design §5).
+    /// Read (design.md §5).
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) vmid_taken: BTreeSet<String>,
     /// Identity of the cluster that it was last seen on: what is gone from another one is not gone.

@@ -1,5 +1,5 @@
 //! Owns moves that no configuration asks for, as core meets them: Read finds out and leaves the proposal in private, the plan
-//! takes it from there and from nowhere else (design §4.4, §5).
+//! takes it from there and from nowhere else (design.md §4.4, §5).
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 

@@ -1,6 +1,6 @@
 //! Owns the text of `inventory`: the facts and enrolled rules of one moment, small enough for a plan file. It travels from
 //! `data.moxxie_federation` of an aliased provider to the provider block, so that apply decides from what the plan saw
-//! (design §5, channel c).
+//! (design.md §5, channel c).
 use std::io::{Read, Write};
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Owns how one configured leaf becomes a planned one: the user's spelling, the prior one where it means the same, or what
-//! stands for "not set" (design §3, Values).
+//! stands for "not set" (design.md §3, Values).
 use std::collections::BTreeMap;
 
 use federation::units::same_meaning;

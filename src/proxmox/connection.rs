@@ -89,12 +89,12 @@ pub struct Settings {
     /// Longest wait between two looks at a task. Default 2 s.
     pub task_poll_max: Duration,
     /// How long a node that runs our task may be unreachable before waiting ends. Tasks outlive a restart of the
-    /// API's services (`pve-behaviour.md` §13 G9). Default 60 s.
+    /// API's services (`proxmox-ve.md` §13 G9). Default 60 s.
     pub task_patience: Duration,
     /// How long a change of a guest's configuration is tried again while another operation holds its file, beyond the 10 s that
     /// Proxmox VE itself waits each time. Default 60 s.
     pub held_patience: Duration,
-    /// Age at which a ticket is renewed; it lives 2 h (`pve-behaviour.md` §1.1). Default 90 min.
+    /// Age at which a ticket is renewed; it lives 2 h (`proxmox-ve.md` §1.1). Default 90 min.
     pub ticket_renew_after: Duration,
 }
 

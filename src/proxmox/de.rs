@@ -40,7 +40,7 @@ pub(crate) fn as_bool(value: &Value) -> Option<bool> {
     }
 }
 
-/// The spellings PVE accepts inside property strings (`pve-behaviour.md` §2.3).
+/// The spellings PVE accepts inside property strings (`proxmox-ve.md` §2.3).
 pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "on" | "yes" | "true" => Some(true),

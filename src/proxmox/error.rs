@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What went wrong. Texts never contain a credential.
 ///
 /// The predicates answer for answers of the API and for failed tasks alike: PVE says the same things in both
-/// (`pve-behaviour.md` §5.2).
+/// (`proxmox-ve.md` §5.2).
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -44,7 +44,7 @@ pub enum Error {
         detail: String,
     },
     /// The call succeeded without starting the task it was meant to start: `vzdump` answers `OK` when the guest is
-    /// not on that node (`pve-behaviour.md` §13 C1).
+    /// not on that node (`proxmox-ve.md` §13 C1).
     #[error("{call}: no task was started (answer: {answer}); is the guest still on this node?")]
     NoTask {
         /// The call.
@@ -155,7 +155,7 @@ pub struct TaskFailure {
 
 impl TaskFailure {
     /// The reason in words: the exit status, or for a backup's `job errors` the log line that says why
-    /// (`pve-behaviour.md` §6).
+    /// (`proxmox-ve.md` §6).
     pub fn reason(&self) -> &str {
         if self.exitstatus != "job errors" {
             return &self.exitstatus;
@@ -277,7 +277,7 @@ impl Error {
     }
 
     /// The guest does not exist on the node asked: `Configuration file '…' does not exist` with 500. It may be on
-    /// another node; ask `/cluster/resources` before concluding that it is gone (`pve-behaviour.md` §12).
+    /// another node; ask `/cluster/resources` before concluding that it is gone (`proxmox-ve.md` §12).
     pub fn is_not_found(&self) -> bool {
         matches!(self.missing(), Some(Missing::Guest(_)))
     }
@@ -301,7 +301,7 @@ impl Error {
         parsed.or_else(|| (self.status() == Some(403)).then(PermissionDenied::default))
     }
 
-    /// Only `root@pam` with a ticket may do this; no privilege given to a token helps (`pve-behaviour.md` §1.2).
+    /// Only `root@pam` with a ticket may do this; no privilege given to a token helps (`proxmox-ve.md` §1.2).
     pub fn is_root_only(&self) -> bool {
         self.says(text::is_root_only)
     }
@@ -346,7 +346,7 @@ impl Error {
     }
 
     /// A write that may have been executed although no good answer came: look at the task list and at the object
-    /// before repeating it (`pve-behaviour.md` §2.2, §12).
+    /// before repeating it (`proxmox-ve.md` §2.2, §12).
     pub fn is_ambiguous(&self) -> bool {
         if !self.call().is_some_and(Call::is_write) {
             return false;
@@ -357,7 +357,7 @@ impl Error {
         }
     }
 
-    /// The cluster has no quorum, so nothing can be written (`pve-behaviour.md` §10.5).
+    /// The cluster has no quorum, so nothing can be written (`proxmox-ve.md` §10.5).
     pub fn is_no_quorum(&self) -> bool {
         self.says(text::is_no_quorum)
     }

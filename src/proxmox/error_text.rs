@@ -1,4 +1,4 @@
-//! Owns the recognition of PVE's error texts: PVE has few status codes, so the words decide (`pve-behaviour.md` §1.3–§10).
+//! Owns the recognition of PVE's error texts: PVE has few status codes, so the words decide (`proxmox-ve.md` §1.3–§10).
 
 use crate::{Missing, PermissionDenied};
 
@@ -48,7 +48,7 @@ pub(crate) fn missing(text: &str) -> Option<Missing> {
         .or_else(|| named("storage").map(Missing::Storage))
 }
 
-/// The right the text says is missing. Tasks put `403 ` before it (`pve-behaviour.md` §17.4).
+/// The right the text says is missing. Tasks put `403 ` before it (`proxmox-ve.md` §17.c4).
 pub(crate) fn permission_denied(text: &str) -> Option<PermissionDenied> {
     let (_, rest) = text.split_once("Permission check failed")?;
     let Some(inner) = rest.trim().strip_prefix('(').map(|inner| inner.trim_end().trim_end_matches(')').trim()) else {
@@ -80,7 +80,7 @@ pub(crate) fn is_already_exists(text: &str) -> bool {
     text.contains("already exists") || text.contains("already defined")
 }
 
-/// Things no privilege allows to a token (`pve-behaviour.md` §1.2, §17.8).
+/// Things no privilege allows to a token (`proxmox-ve.md` §1.2, §17.c8).
 pub(crate) fn is_root_only(text: &str) -> bool {
     ["only root can set '", "only root can modify '", "Only root can pass arbitrary", "Only root may use this option"]
         .iter()

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 over a certificate's DER bytes; printed as 32 upper-case hex pairs with colons (`pve-behaviour.md` §2.5).
+/// SHA-256 over a certificate's DER bytes; printed as 32 upper-case hex pairs with colons (`proxmox-ve.md` §2.5).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 

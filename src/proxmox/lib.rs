@@ -2,7 +2,7 @@
 //!
 //! This crate must not know Terraform, the federation's rules or any operation made of more than one call (except
 //! waiting for a task): it tells the truth about one cluster, calmly. Facts about Proxmox VE come from
-//! `pve-behaviour.md`, cited by section.
+//! `proxmox-ve.md`, cited by section.
 //!
 //! Start at [`ClusterConnection`] and [`Client`]; what goes wrong is an [`Error`] with predicates.
 

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// A two-level limit on concurrent calls, shared by all clients of a process (cheap to clone).
 ///
 /// A PVE node answers with three worker processes, each one call at a time, so a few slow calls block everyone
-/// (`pve-behaviour.md` §2.5); hence the limit per *target* node beside the one in all.
+/// (`proxmox-ve.md` §2.5); hence the limit per *target* node beside the one in all.
 #[derive(Clone, Debug)]
 pub struct Limits(Arc<Shared>);
 

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Everything but unreserved characters: PVE splits forms on `&` *and* `;`, and cuts a value at a second `=`
-/// (`pve-behaviour.md` §2.3).
+/// (`proxmox-ve.md` §2.3).
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// The same for one component of a path; colons, `@` and `!` (UPIDs, volumes) may be raw there.
 const SEGMENT: &AsciiSet = &FORM.remove(b':').remove(b'@').remove(b'!');
@@ -44,7 +44,7 @@ impl Params {
     /// Sets `key`, replacing an earlier value of it.
     ///
     /// An empty text is sent as `key=`, which PVE validates as the empty string: it clears a description or a
-    /// comment and is refused for most other keys; those are cleared with `delete` (`pve-behaviour.md` §17).
+    /// comment and is refused for most other keys; those are cleared with `delete` (`proxmox-ve.md` §17).
     pub fn set(self, key: impl Into<String>, value: impl fmt::Display) -> Self {
         self.put(key.into(), Value::Plain(value.to_string()))
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// A cluster's clock as last heard in a `Date` header. Dates are compared by it and never by ours (design §7).
+/// A cluster's clock as last heard in a `Date` header. Dates are compared by it and never by ours (design.md §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerTime {
     date: SystemTime,

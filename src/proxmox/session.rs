@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Auth, Error, Result};
 
-/// A ticket lives 2 h (`pve-behaviour.md` §1.1); near that it is not relied on even for its own renewal.
+/// A ticket lives 2 h (`proxmox-ve.md` §1.1); near that it is not relied on even for its own renewal.
 const EXPIRES_AFTER: Duration = Duration::from_secs(115 * 60);
 
 const CSRF: HeaderName = HeaderName::from_static("csrfpreventiontoken");

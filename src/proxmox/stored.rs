@@ -1,4 +1,4 @@
-//! Owns what Proxmox VE makes of a text before it stores it (`pve-behaviour.md` §2.3, §4, §16, §18): two texts that come to the same
+//! Owns what Proxmox VE makes of a text before it stores it (`proxmox-ve.md` §2.3, §4, §16, §18): two texts that come to the same
 //! there are no difference.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::de;
 
-/// A task's identifier, `UPID:NODE:PID:PSTART:STARTTIME:TYPE:ID:USER:` with its trailing colon (`pve-behaviour.md` §3).
+/// A task's identifier, `UPID:NODE:PID:PSTART:STARTTIME:TYPE:ID:USER:` with its trailing colon (`proxmox-ve.md` §3).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Upid {
     text: String,

@@ -16,7 +16,7 @@ use rustls::{
 use crate::{Fingerprint, TlsTrust};
 
 /// A server certificate that was not believed. PVE renews certificates by itself, so both prints are named
-/// (`pve-behaviour.md` §13 A6).
+/// (`proxmox-ve.md` §13 A6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFailure {
     /// The fingerprint of the certificate the server presented.

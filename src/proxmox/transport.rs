@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{Attempt, Call, ClusterConnection, Error, Refusal, Result, Route, ServerTime, TlsTrust, tls};
 
-/// PVE closes idle connections after 5 s; we must be earlier (`pve-behaviour.md` §2.5).
+/// PVE closes idle connections after 5 s; we must be earlier (`proxmox-ve.md` §2.5).
 const IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept per cluster: as many as [`crate::Limits`] lets be under way, or a refresh would set up TLS again and again.
 const KEPT: usize = 32;
@@ -21,7 +21,7 @@ pub(crate) struct Transport {
     /// For reads: connections are kept for a while.
     reads: reqwest::Client,
     /// For writes: a connection of its own each time. A kept one may be closed by the server just as we write, and
-    /// then nobody knows whether the write was executed. PVE closes after most writes anyway (§17.2).
+    /// then nobody knows whether the write was executed. PVE closes after most writes anyway (§17.c2).
     writes: reqwest::Client,
     /// Which way leads to the endpoints, for what is said of one that can't be reached.
     route: Route,
@@ -199,7 +199,7 @@ impl Raw {
     }
 
     /// PVE >= 8.3 repeats the message in the body, older ones have it in the status line only (§2.1); 501 and 506
-    /// may have it as plain text (§17.11).
+    /// may have it as plain text (§17.c11).
     fn refusal(&self, call: Call, json: Option<&Value>, scrub: impl Fn(&str) -> String) -> Refusal {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let said = json.and_then(|json| json.get("message")).map(text);

@@ -24,7 +24,7 @@ impl VmConfig {
     }
 
     /// From the text of a `qemu-server.conf`, as `extract_config` returns it: the part before the first section;
-    /// comment lines at the top are the description, `#qmdump#` lines are left out (`pve-behaviour.md` §4, §6).
+    /// comment lines at the top are the description, `#qmdump#` lines are left out (`proxmox-ve.md` §4, §6).
     pub fn from_conf(text: &str) -> Self {
         let mut description = String::new();
         let mut config = Self::default();

@@ -1,4 +1,4 @@
-//! HA across versions: groups before Proxmox VE 9, rules from it on (pve-behaviour.md §10.4, §14).
+//! HA across versions: groups before Proxmox VE 9, rules from it on (proxmox-ve.md §10.4, §14).
 use simulator::Profile;
 
 use super::*;

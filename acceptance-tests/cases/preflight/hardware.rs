@@ -1,4 +1,4 @@
-//! What the target's nodes have to have: room, and a QEMU that is new enough (operations-review 35).
+//! What the target's nodes have to have: room, and a QEMU that is new enough (hazards.md OR 35).
 use super::*;
 
 const NODES: [&str; 3] = ["db1", "db2", "db3"];

@@ -1,4 +1,4 @@
-//! A machine that is being backed up (operations-review 11; pve-behaviour.md A7).
+//! A machine that is being backed up (hazards.md OR 11; proxmox-ve.md A7).
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Addresses, MAC addresses and firewalls (operations-review 19).
+//! Addresses, MAC addresses and firewalls (hazards.md OR 19).
 use std::sync::{Arc, Mutex};
 
 use simulator::{Action, Matched, Rule};

@@ -1,4 +1,4 @@
-//! Replication of a source that goes (operations-review 26; pve-behaviour.md §10.4).
+//! Replication of a source that goes (hazards.md OR 26; proxmox-ve.md §10.4).
 use simulator::{Action, Nth, Rule};
 
 use super::*;

@@ -1,4 +1,4 @@
-//! When a path is open (operations-review 30). A world begins on Monday, 2026-01-05 at 08:00 UTC.
+//! When a path is open (hazards.md OR 30). A world begins on Monday, 2026-01-05 at 08:00 UTC.
 use std::time::Duration;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! What a historical program of the guide's did wrong when it was run (federation-yaml.md, [run]); each row is ours, which does it
+//! What a historical program of the guide's did wrong when it was run (a run of it); each row is ours, which does it
 //! otherwise.
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Who may do what: users, tokens, roles as data, and how rights come down a path (pve-behaviour.md §1).
+//! Who may do what: users, tokens, roles as data, and how rights come down a path (proxmox-ve.md §1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -75,7 +75,7 @@ pub(crate) fn role(name: &str, profile: Profile) -> Option<BTreeSet<String>> {
 }
 
 impl Access {
-    /// What a pool takes with it (pve-behaviour.md §18.3): every rule on its path and below, and making it again brings none back. One
+    /// What a pool takes with it (proxmox-ve.md §18.3): every rule on its path and below, and making it again brings none back. One
     /// that is nested in another takes nothing.
     pub(crate) fn forget_pool(&mut self, name: &str) {
         if name.contains('/') {
@@ -186,7 +186,7 @@ impl Cluster {
         Err(ApiError::forbid(&format!("{path}, {}", wanted.join("|"))))
     }
 
-    /// `check_volume_access` of PVE (pve-behaviour.md §1.4): `owner` is the guest of the volume, `as_vmid` the guest
+    /// `check_volume_access` of PVE (proxmox-ve.md §1.4): `owner` is the guest of the volume, `as_vmid` the guest
     /// it is wanted for.
     pub(crate) fn need_volume(
         &self,
@@ -272,7 +272,7 @@ impl Cluster {
         let wanted = strings(items.get(2));
         let mut names: Vec<_> = wanted.iter().map(String::as_str).collect();
         if self.profile == Profile::V8_4 && names.iter().any(|name| name.starts_with("VM.GuestAgent.")) {
-            // Before PVE 9 the agent's calls asked for one privilege (pve-behaviour.md §14).
+            // Before PVE 9 the agent's calls asked for one privilege (proxmox-ve.md §14).
             names = vec!["VM.Monitor"];
         }
         if options.contains(&"any") { self.need_any(auth, &path, &names) } else { self.need(auth, &path, &names) }

@@ -1,4 +1,4 @@
-//! Credentials on the wire: API tokens, tickets, CSRF (pve-behaviour.md §1.1).
+//! Credentials on the wire: API tokens, tickets, CSRF (proxmox-ve.md §1.1).
 
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ pub(crate) fn ticket(call: &mut Call<'_>) -> Answer {
 }
 
 /// `GET /access/acl`: only paths where the caller may change rights, unless he may audit them all. Who allocates an object may
-/// change the rights to it (pve-behaviour.md §18.31).
+/// change the rights to it (proxmox-ve.md §18.31).
 pub(crate) fn acl(call: &mut Call<'_>) -> Answer {
     let all = call.may("/access", &["Sys.Audit"]);
     let rules = call.c().access.acl.iter();

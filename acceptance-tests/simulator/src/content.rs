@@ -1,4 +1,4 @@
-//! The storage calls: index, status, content (pve-behaviour.md §8, §17).
+//! The storage calls: index, status, content (proxmox-ve.md §8, §17).
 
 use serde_json::{Value, json};
 
@@ -111,7 +111,7 @@ fn online(call: &Call<'_>, node: &str, storage: &str) -> Result<(), ApiError> {
     }
 }
 
-/// When an archive was made: its file's name, read as the local time of the node that lists it (pve-behaviour.md §18, A9 of what was
+/// When an archive was made: its file's name, read as the local time of the node that lists it (proxmox-ve.md §18, A9 of what was
 /// seen). Another node's zone gives another time.
 fn named_time(name: &str, utc_offset: i64) -> Option<i64> {
     let (_, named) = name.split_once("vzdump-qemu-")?;
@@ -248,7 +248,7 @@ pub(crate) fn update(call: &mut Call<'_>) -> Answer {
     Ok(Value::Null.into())
 }
 
-/// `DELETE …/content/{volume}`: a task, whose refusals are the task's (§17.5).
+/// `DELETE …/content/{volume}`: a task, whose refusals are the task's (§17.c5).
 pub(crate) fn remove(call: &mut Call<'_>) -> Answer {
     let node = call.node();
     let (storage, volid) = volid(call)?;

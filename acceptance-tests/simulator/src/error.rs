@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// A refusal in PVE's shapes (pve-behaviour.md §2.1, §2.2).
+/// A refusal in PVE's shapes (proxmox-ve.md §2.1, §2.2).
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) code: u16,
@@ -17,7 +17,7 @@ pub(crate) struct ApiError {
 pub(crate) enum Body {
     /// `{"data":null,"message":"…\n"}`.
     Json,
-    /// The same without the line feed (unknown routes, §17.11).
+    /// The same without the line feed (unknown routes, §17.c11).
     JsonBare,
     /// The message as plain text.
     Plain,
@@ -55,7 +55,7 @@ impl ApiError {
         Self::new(403, if what.is_empty() { text.to_owned() } else { format!("{text} ({what})") })
     }
 
-    /// How a task reports it: a permission failure keeps its code (pve-behaviour.md §17.4).
+    /// How a task reports it: a permission failure keeps its code (proxmox-ve.md §17.c4).
     pub(crate) fn in_task(&self) -> String {
         match self.code {
             403 => format!("403 {}", self.message),

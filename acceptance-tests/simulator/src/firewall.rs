@@ -1,5 +1,5 @@
 //! The firewall as far as it is read: on or off for a cluster, what its rules may name, and a guest's own rules, which a backup
-//! carries (pve-behaviour.md §6, §7). The cluster's calls are those of pve-firewall's `API2/Firewall/Cluster.pm` and `Groups.pm`.
+//! carries (proxmox-ve.md §6, §7). The cluster's calls are those of pve-firewall's `API2/Firewall/Cluster.pm` and `Groups.pm`.
 
 use std::collections::BTreeSet;
 

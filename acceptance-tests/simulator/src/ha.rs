@@ -1,4 +1,4 @@
-//! HA resources, as far as they change what start and stop mean (pve-behaviour.md §10.4).
+//! HA resources, as far as they change what start and stop mean (proxmox-ve.md §10.4).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! HA rules (PVE 9) and groups (PVE 8): which guests go to which nodes (pve-behaviour.md §10.4, §16.4).
+//! HA rules (PVE 9) and groups (PVE 8): which guests go to which nodes (proxmox-ve.md §10.4, §16.4).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! From bytes to a call and back: decoding, order of checks, envelope (pve-behaviour.md §1.3, §2).
+//! From bytes to a call and back: decoding, order of checks, envelope (proxmox-ve.md §1.3, §2).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

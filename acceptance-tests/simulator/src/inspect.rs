@@ -456,7 +456,7 @@ impl ClusterHandle {
         self.lock().cluster(&self.name).ha.get(&format!("vm:{vmid}")).map(|resource| resource.state.clone())
     }
 
-    /// The moment in a migration inside the cluster when its nodes contradict each other (pve-behaviour.md §18): the configuration is on
+    /// The moment in a migration inside the cluster when its nodes contradict each other (proxmox-ve.md §18): the configuration is on
     /// `to` already, or with `None` on no node that is asked, and lists still name the node that it left. It lasts until
     /// [`ClusterHandle::arrive`].
     pub fn migrate_inside(&self, vmid: u32, to: Option<&str>) {

@@ -1,4 +1,4 @@
-//! Scheduled backups: what the scheduler starts when its time has come (pve-behaviour.md §6).
+//! Scheduled backups: what the scheduler starts when its time has come (proxmox-ve.md §6).
 
 use std::collections::BTreeMap;
 

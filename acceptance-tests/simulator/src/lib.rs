@@ -1,7 +1,7 @@
 //! A federation of Proxmox VE clusters to test against, over HTTPS on loopback.
 //!
 //! It must know nothing of the provider: no types, no names, no expectations. Its only law is
-//! `pve-behaviour.md`; what it leaves out is in `fidelity.md`.
+//! `proxmox-ve.md`; what it leaves out is in `fidelity.md`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), simulator::SimulatorError> {

@@ -1,4 +1,4 @@
-//! Pools: nested, with comments, created atomically (pve-behaviour.md §10.3, §17).
+//! Pools: nested, with comments, created atomically (proxmox-ve.md §10.3, §17).
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ pub(crate) fn update(call: &mut Call<'_>) -> Answer {
     let storages: Vec<String> = split_list(call.get("storage").unwrap_or_default()).map(str::to_owned).collect();
     let (delete, moving) = (call.flag("delete"), call.flag("allow-move"));
     for vmid in &vms {
-        // Nobody asks whether the guest exists (§17.14).
+        // Nobody asks whether the guest exists (§17.c14).
         if !call.may_any(&format!("/vms/{vmid}"), &["VM.Allocate", "Permissions.Modify"]) {
             return Err(ApiError::forbid(&format!("/vms/{vmid}, VM.Allocate|Permissions.Modify")));
         }

@@ -1,4 +1,4 @@
-//! Cluster and node reads (pve-behaviour.md §10).
+//! Cluster and node reads (proxmox-ve.md §10).
 
 use std::collections::BTreeMap;
 

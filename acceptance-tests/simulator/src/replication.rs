@@ -1,4 +1,4 @@
-//! Replication jobs: listed, in the way of a guest's removal, and removed by pvesr at its next run (pve-behaviour.md §5.3, §10.4).
+//! Replication jobs: listed, in the way of a guest's removal, and removed by pvesr at its next run (proxmox-ve.md §5.3, §10.4).
 
 use serde_json::{Value, json};
 

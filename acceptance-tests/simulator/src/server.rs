@@ -123,7 +123,7 @@ async fn connection(site: Site, stream: TcpStream) {
         }
         let Ok(stream) = site.tls.accept(stream).await else { return };
         let service = hyper::service::service_fn(|request| answer(site.clone(), request));
-        // Idle for five seconds, or a slow header: closed (pve-behaviour.md §2.5).
+        // Idle for five seconds, or a slow header: closed (proxmox-ve.md §2.5).
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(5))

@@ -15,7 +15,7 @@ use crate::tasks::Task;
 use crate::util;
 use crate::world::Profile;
 
-/// How often pvestatd, CRM and LRM look (pve-behaviour.md §2.5, §10.4).
+/// How often pvestatd, CRM and LRM look (proxmox-ve.md §2.5, §10.4).
 pub(crate) const STATD: Millis = 10_000;
 
 pub(crate) struct State {
@@ -428,7 +428,7 @@ impl Cluster {
         if self.quorate { Ok(()) } else { Err(ApiError::die("cluster not ready - no quorum?")) }
     }
 
-    /// The not-found of PVE (pve-behaviour.md §4): there is no 404 anywhere.
+    /// The not-found of PVE (proxmox-ve.md §4): there is no 404 anywhere.
     pub(crate) fn missing(node: &str, vmid: u32) -> ApiError {
         ApiError::die(format!("Configuration file 'nodes/{node}/qemu-server/{vmid}.conf' does not exist"))
     }

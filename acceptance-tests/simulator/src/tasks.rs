@@ -1,4 +1,4 @@
-//! Background tasks: UPIDs, logs, life cycle, and the engine that steps them (pve-behaviour.md §3).
+//! Background tasks: UPIDs, logs, life cycle, and the engine that steps them (proxmox-ve.md §3).
 
 use std::time::Duration;
 

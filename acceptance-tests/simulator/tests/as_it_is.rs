@@ -1,4 +1,4 @@
-//! What running Proxmox VE's own code showed (pve-behaviour.md §18), and the provider has to live with.
+//! What running Proxmox VE's own code showed (proxmox-ve.md §18), and the provider has to live with.
 #![allow(missing_docs)]
 
 mod support;
@@ -26,7 +26,7 @@ fn prod(sim: &Simulator) -> ClusterHandle {
     sim.cluster("worldstream-prod")
 }
 
-/// pve-behaviour.md §18.18: a new guest's row says neither what it is called nor in which pool it is.
+/// proxmox-ve.md §18.18: a new guest's row says neither what it is called nor in which pool it is.
 #[tokio::test]
 async fn a_new_guest_has_no_name_and_no_pool_in_the_overview() {
     let sim = three_sites().await;
@@ -43,7 +43,7 @@ async fn a_new_guest_has_no_name_and_no_pool_in_the_overview() {
     assert_eq!((&known["name"], &known["status"], &known["template"]), (&"web".into(), &"stopped".into(), &0.into()));
 }
 
-/// pve-behaviour.md §18.17: what a silent node told last holds for five minutes, then its guests have no names and are no templates.
+/// proxmox-ve.md §18.17: what a silent node told last holds for five minutes, then its guests have no names and are no templates.
 #[tokio::test]
 async fn a_silent_node_tells_old_news_and_then_none() {
     let sim = three_sites().await;
@@ -67,7 +67,7 @@ async fn a_silent_node_tells_old_news_and_then_none() {
     assert_eq!(ws1.expect("the node")["online"], 1);
 }
 
-/// pve-behaviour.md §18: a file's age is its name in the local time of whoever lists it.
+/// proxmox-ve.md §18: a file's age is its name in the local time of whoever lists it.
 #[tokio::test]
 async fn two_nodes_in_two_zones_tell_two_ages_of_one_archive() {
     let mut world = World::three_sites().expect("a world");
@@ -87,7 +87,7 @@ async fn two_nodes_in_two_zones_tell_two_ages_of_one_archive() {
     assert_eq!(ages[1] - ages[0], 11 * 3600);
 }
 
-/// pve-behaviour.md §18.13: the VMID stays, in no pool, and the team can neither use it again nor remove it.
+/// proxmox-ve.md §18.13: the VMID stays, in no pool, and the team can neither use it again nor remove it.
 #[tokio::test]
 async fn a_restore_without_room_leaves_a_vmid_that_only_root_removes() {
     let sim = three_sites().await;
@@ -111,7 +111,7 @@ async fn a_restore_without_room_leaves_a_vmid_that_only_root_removes() {
     assert_eq!(root.wait(&root.delete("/nodes/ws1/qemu/200").await).await, "OK");
 }
 
-/// pve-behaviour.md §18.14: force=1 replaces whatever has the number, but for what is protected.
+/// proxmox-ve.md §18.14: force=1 replaces whatever has the number, but for what is protected.
 #[tokio::test]
 async fn force_replaces_a_template_and_only_protection_stops_it() {
     let sim = three_sites().await;
@@ -128,7 +128,7 @@ async fn force_replaces_a_template_and_only_protection_stops_it() {
     assert!(!prod(&sim).vm(100).expect("there").template);
 }
 
-/// pve-behaviour.md §18.15: every failed backup ends alike; a guest that doesn't shut down for one goes on.
+/// proxmox-ve.md §18.15: every failed backup ends alike; a guest that doesn't shut down for one goes on.
 #[tokio::test]
 async fn a_failed_backup_says_why_in_its_log_alone_and_stops_nobody_hard() {
     let sim = three_sites().await;
@@ -143,7 +143,7 @@ async fn a_failed_backup_says_why_in_its_log_alone_and_stops_nobody_hard() {
     assert!(prod(&sim).vm(100).expect("there").running);
 }
 
-/// pve-behaviour.md §18.19: of two creates one gets a UPID, the other the text of an old machine; §18.20: what nextid offers.
+/// proxmox-ve.md §18.19: of two creates one gets a UPID, the other the text of an old machine; §18.20: what nextid offers.
 #[tokio::test]
 async fn one_create_of_a_vmid_wins_and_the_range_is_of_offers_alone() {
     let sim = three_sites().await;
@@ -160,7 +160,7 @@ async fn one_create_of_a_vmid_wins_and_the_range_is_of_offers_alone() {
     assert_eq!(api.get("/cluster/nextid?vmid=5000").await.data(), "5000");
 }
 
-/// pve-behaviour.md §18.21: a resize is a task, whatever becomes of it.
+/// proxmox-ve.md §18.21: a resize is a task, whatever becomes of it.
 #[tokio::test]
 async fn shrinking_is_refused_in_the_task() {
     let sim = three_sites().await;
@@ -171,7 +171,7 @@ async fn shrinking_is_refused_in_the_task() {
     assert!(prod(&sim).vm(100).expect("there").config["scsi0"].contains("size=8G"));
 }
 
-/// pve-behaviour.md §18.22: notes of an archive; §18.23: what a token may not ask of a backup, and what is clamped.
+/// proxmox-ve.md §18.22: notes of an archive; §18.23: what a token may not ask of a backup, and what is clamped.
 #[tokio::test]
 async fn notes_are_listed_by_their_first_line_and_limits_take_a_right() {
     let sim = three_sites().await;
@@ -201,7 +201,7 @@ async fn notes_are_listed_by_their_first_line_and_limits_take_a_right() {
     assert_eq!(list[0]["notes"], "standalone node");
 }
 
-/// pve-behaviour.md §18.24: the line of an excluded disk becomes a line of the restored machine's notes, unless the call has notes.
+/// proxmox-ve.md §18.24: the line of an excluded disk becomes a line of the restored machine's notes, unless the call has notes.
 #[tokio::test]
 async fn the_line_of_an_excluded_disk_is_restored_as_notes() {
     let sim = three_sites().await;
@@ -230,7 +230,7 @@ async fn the_line_of_an_excluded_disk_is_restored_as_notes() {
     }
 }
 
-/// pve-behaviour.md §18.26: whatever is written to a stopped guest, what waited is applied with it.
+/// proxmox-ve.md §18.26: whatever is written to a stopped guest, what waited is applied with it.
 #[tokio::test]
 async fn any_write_to_a_stopped_guest_applies_what_waited() {
     let sim = three_sites().await;
@@ -247,7 +247,7 @@ async fn any_write_to_a_stopped_guest_applies_what_waited() {
     assert_eq!((after.config["memory"].as_str(), after.pending.is_empty()), ("4096", true));
 }
 
-/// pve-behaviour.md §18.25: an empty list is no answer for a token that sees nothing in it.
+/// proxmox-ve.md §18.25: an empty list is no answer for a token that sees nothing in it.
 #[tokio::test]
 async fn backups_are_hidden_without_a_word_from_whoever_may_not_see_them() {
     let mut world = World::three_sites().expect("a world");

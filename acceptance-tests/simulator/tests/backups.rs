@@ -14,7 +14,7 @@ async fn upid_status(api: &Api, upid: &str) -> serde_json::Value {
     api.get(&format!("/nodes/{node}/tasks/{upid}/status")).await.data()
 }
 
-/// pve-behaviour.md §15.10, §17.f6, §16.6: prelaunch while it is backed up; a start then resumes, and the log says so.
+/// proxmox-ve.md §15.10, §17.f6, §16.6: prelaunch while it is backed up; a start then resumes, and the log says so.
 #[tokio::test]
 async fn a_start_during_the_backup_is_seen() {
     let sim = shared_images().await;
@@ -42,7 +42,7 @@ async fn a_start_during_the_backup_is_seen() {
     assert_ne!(vm.disks[0].sha256, before, "writes after the backup");
 }
 
-/// pve-behaviour.md §17.c13, §16.6: the order of the log's lines, stopped and running; lines that prove a cold backup.
+/// proxmox-ve.md §17.c13, §16.6: the order of the log's lines, stopped and running; lines that prove a cold backup.
 #[tokio::test]
 async fn log_lines_come_in_order() {
     let sim = shared_images().await;
@@ -80,7 +80,7 @@ async fn log_lines_come_in_order() {
     }
 }
 
-/// pve-behaviour.md §18.12: a drive by path is backed up, and becomes an ordinary volume of the storage that is named.
+/// proxmox-ve.md §18.12: a drive by path is backed up, and becomes an ordinary volume of the storage that is named.
 #[tokio::test]
 async fn a_drive_by_path_becomes_a_volume() {
     let sim = three_sites().await;
@@ -108,7 +108,7 @@ async fn a_drive_by_path_becomes_a_volume() {
     prod.start(300).expect("a start");
 }
 
-/// pve-behaviour.md §15.4: none of the guests here: `OK` and no task.
+/// proxmox-ve.md §15.4: none of the guests here: `OK` and no task.
 #[tokio::test]
 async fn the_wrong_node_says_ok() {
     let sim = three_sites().await;
@@ -123,7 +123,7 @@ async fn the_wrong_node_says_ok() {
     assert!(api.log(&dump).await.contains(&"ERROR: Backup of VM 999 failed - unable to find VM '999'".to_owned()));
 }
 
-/// pve-behaviour.md §15.15, §17.f7: one vzdump per node; who waits too long ends without a last line.
+/// proxmox-ve.md §15.15, §17.f7: one vzdump per node; who waits too long ends without a last line.
 #[tokio::test]
 async fn one_backup_per_node() {
     let sim = shared_images().await;
@@ -143,7 +143,7 @@ async fn one_backup_per_node() {
     assert_eq!(api.wait(&first).await, "OK");
 }
 
-/// pve-behaviour.md §15.11, §15.12: archive names are local time; retention counts the vmid, whosever it is.
+/// proxmox-ve.md §15.11, §15.12: archive names are local time; retention counts the vmid, whosever it is.
 #[tokio::test]
 async fn a_shared_storage_shares_its_vmids() {
     let sim = three_sites().await;
@@ -173,7 +173,7 @@ async fn a_shared_storage_shares_its_vmids() {
     assert!(b.log(&third).await.iter().any(|line| line.contains("There is a max backup limit of 1 enforced")));
 }
 
-/// pve-behaviour.md §17.d3, §17.c5: notes and protection; deleting a protected archive is a failing task.
+/// proxmox-ve.md §17.d3, §17.c5: notes and protection; deleting a protected archive is a failing task.
 #[tokio::test]
 async fn protected_archives_stay() {
     let sim = shared_images().await;
@@ -200,7 +200,7 @@ async fn protected_archives_stay() {
     assert!(east.archives("transfer").is_empty());
 }
 
-/// pve-behaviour.md §18.1: the answer about one volume is what `qemu-img` takes an archive for; the listing is exact.
+/// proxmox-ve.md §18.1: the answer about one volume is what `qemu-img` takes an archive for; the listing is exact.
 #[tokio::test]
 async fn one_archive_is_not_answered_for_as_it_is_listed() {
     let sim = shared_images().await;
@@ -216,7 +216,7 @@ async fn one_archive_is_not_answered_for_as_it_is_listed() {
     assert!(number(&one, "used") >= exact);
 }
 
-/// pve-behaviour.md §17.c4: a missing right on a single guest is the task's 403, after an INFO line.
+/// proxmox-ve.md §17.c4: a missing right on a single guest is the task's 403, after an INFO line.
 #[tokio::test]
 async fn backup_rights_are_seen_in_the_task() {
     let sim = shared_images().await;
@@ -242,7 +242,7 @@ async fn archived(sim: &simulator::Simulator) -> String {
     east.archives("transfer").last().expect("an archive").volid.clone()
 }
 
-/// pve-behaviour.md §15.6, §17.c6, §17.c7: an early failure leaves an empty stub, the exit status is the pipeline's.
+/// proxmox-ve.md §15.6, §17.c6, §17.c7: an early failure leaves an empty stub, the exit status is the pipeline's.
 #[tokio::test]
 async fn a_failed_restore_leaves_a_stub() {
     let sim = shared_images().await;
@@ -267,7 +267,7 @@ async fn a_failed_restore_leaves_a_stub() {
     assert_eq!(api.wait(&destroy).await, "OK");
 }
 
-/// pve-behaviour.md §15.6, §15.7, §17.c6, §17.c7, §17.f8: `memory: 128` without lock meanwhile; TERM cleans up, a crash
+/// proxmox-ve.md §15.6, §15.7, §17.c6, §17.c7, §17.f8: `memory: 128` without lock meanwhile; TERM cleans up, a crash
 /// leaves stub and volumes.
 #[tokio::test]
 async fn an_interrupted_restore() {
@@ -311,7 +311,7 @@ async fn an_interrupted_restore() {
     assert!(west.vm(300).expect("there").config.contains_key("unused0"));
 }
 
-/// pve-behaviour.md §17.f8, §15.7: a killed backup leaves its lock, which a token cannot take away.
+/// proxmox-ve.md §17.f8, §15.7: a killed backup leaves its lock, which a token cannot take away.
 #[tokio::test]
 async fn a_killed_backup_leaves_its_lock() {
     let sim = shared_images().await;
@@ -335,7 +335,7 @@ async fn a_killed_backup_leaves_its_lock() {
     assert!(east.archives("transfer").is_empty());
 }
 
-/// pve-behaviour.md §17.d5, §16.8: a restore adopts another cluster's disk, and DELETE frees it.
+/// proxmox-ve.md §17.d5, §16.8: a restore adopts another cluster's disk, and DELETE frees it.
 #[tokio::test]
 async fn a_restore_adopts_foreign_disks() {
     let sim = shared_images().await;
@@ -353,7 +353,7 @@ async fn a_restore_adopts_foreign_disks() {
     assert_eq!(east.vm(301).expect("there").disks[0].sha256, "", "the victim's disk is gone");
 }
 
-/// pve-behaviour.md §17.d4: every override holds at the end; what was not overridden is kept.
+/// proxmox-ve.md §17.d4: every override holds at the end; what was not overridden is kept.
 #[tokio::test]
 async fn overrides_hold() {
     let sim = shared_images().await;
@@ -388,7 +388,7 @@ async fn overrides_hold() {
     assert_eq!(new.disks[0].sha256, old.disks[0].sha256);
 }
 
-/// pve-behaviour.md §17.f9: D1, E1 and its order, E8, E10.
+/// proxmox-ve.md §17.f9: D1, E1 and its order, E8, E10.
 #[tokio::test]
 async fn refused_restores() {
     let sim = shared_images().await;
@@ -416,7 +416,7 @@ async fn refused_restores() {
     assert!(api.wait(&cut).await.ends_with("failed: exit code 1"));
 }
 
-/// pve-behaviour.md §15.5: `job errors` hides the reason in the log; a full storage leaves nothing behind.
+/// proxmox-ve.md §15.5: `job errors` hides the reason in the log; a full storage leaves nothing behind.
 #[tokio::test]
 async fn a_full_storage() {
     let sim = shared_images().await;
@@ -432,7 +432,7 @@ async fn a_full_storage() {
     assert!(sim.litter().is_empty(), "{:?}", sim.litter());
 }
 
-/// pve-behaviour.md §6: a scheduled job is one task on each node that has guests of it, and holds the node's lock for all.
+/// proxmox-ve.md §6: a scheduled job is one task on each node that has guests of it, and holds the node's lock for all.
 #[tokio::test]
 async fn a_scheduled_job_holds_its_node() {
     let sim = three_sites().await;

@@ -95,7 +95,7 @@ fn the_table_is_the_official_schema() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Every item of pve-behaviour.md §15–17 is cited by a behaviour test, or fidelity.md says why not.
+/// Every item of proxmox-ve.md §15–17 is cited by a behaviour test, or fidelity.md says why not.
 #[test]
 fn every_fact_is_tested_or_excused() {
     let mut cited = String::new();

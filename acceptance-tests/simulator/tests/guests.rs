@@ -10,7 +10,7 @@ use support::{Api, guest, three_sites};
 
 const ONE: &str = "/nodes/ws1/qemu/100";
 
-/// pve-behaviour.md §15.4, §17.f4: starting what is missing or locked is 200 and a failing task.
+/// proxmox-ve.md §15.4, §17.f4: starting what is missing or locked is 200 and a failing task.
 #[tokio::test]
 async fn start_checks_in_the_task() {
     let sim = three_sites().await;
@@ -27,7 +27,7 @@ async fn start_checks_in_the_task() {
     assert_eq!(api.wait(&destroy).await, "VM is locked (migrate)");
 }
 
-/// pve-behaviour.md §17.f3: digest, protection, exists and running texts.
+/// proxmox-ve.md §17.f3: digest, protection, exists and running texts.
 #[tokio::test]
 async fn refusals_of_a_vm() {
     let sim = three_sites().await;
@@ -49,7 +49,7 @@ async fn refusals_of_a_vm() {
     assert_eq!(api.get("/cluster/nextid").await.data(), "101");
 }
 
-/// pve-behaviour.md §16.2, §17.d1: template as a fence; pending on a running VM, and `revert`.
+/// proxmox-ve.md §16.2, §17.d1: template as a fence; pending on a running VM, and `revert`.
 #[tokio::test]
 async fn template_is_a_fence() {
     let sim = three_sites().await;
@@ -76,7 +76,7 @@ async fn template_is_a_fence() {
     prod.start(100).expect("starts");
 }
 
-/// pve-behaviour.md §15.8, §17.f10: /cluster/resources lags ten seconds in status and name, not in lock and tags.
+/// proxmox-ve.md §15.8, §17.f10: /cluster/resources lags ten seconds in status and name, not in lock and tags.
 #[tokio::test]
 async fn resources_lag() {
     let sim = three_sites().await;
@@ -99,7 +99,7 @@ async fn resources_lag() {
     assert_eq!(api.get(&format!("{ONE}/status/current")).await.data()["status"], "stopped");
 }
 
-/// pve-behaviour.md §17.c3: start=1 that fails is another task's failure.
+/// proxmox-ve.md §17.c3: start=1 that fails is another task's failure.
 #[tokio::test]
 async fn autostart_fails_elsewhere() {
     let sim = three_sites().await;
@@ -114,7 +114,7 @@ async fn autostart_fails_elsewhere() {
     assert_eq!(tasks[0]["status"], "bridge 'vmbr9' does not exist");
 }
 
-/// pve-behaviour.md §15.9, §16.4: HA turns start and stop into requests, and starts what was stopped behind its back.
+/// proxmox-ve.md §15.9, §16.4: HA turns start and stop into requests, and starts what was stopped behind its back.
 #[tokio::test]
 async fn ha_acts_later() {
     let sim = three_sites().await;
@@ -149,7 +149,7 @@ async fn ha_acts_later() {
         .refused(500, "resource 'vm:999' does not exist in cluster");
 }
 
-/// pve-behaviour.md §10.4, §16.4: rules (9) and groups (8) name resources; one that is deleted goes from them, a rule that
+/// proxmox-ve.md §10.4, §16.4: rules (9) and groups (8) name resources; one that is deleted goes from them, a rule that
 /// names nobody then goes too, and `purge=0` leaves rules alone.
 #[tokio::test]
 async fn ha_rules_follow_their_resources() {
@@ -196,7 +196,7 @@ async fn a_slow_guest_needs_its_time() {
     assert_eq!((vm.running, vm.hard_stops), (false, 1));
 }
 
-/// pve-behaviour.md §16.7: a booting node clears backup locks, not of templates, and starts what has onboot.
+/// proxmox-ve.md §16.7: a booting node clears backup locks, not of templates, and starts what has onboot.
 #[tokio::test]
 async fn a_boot_clears_backup_locks() {
     let sim = three_sites().await;
@@ -215,7 +215,7 @@ async fn a_boot_clears_backup_locks() {
     assert_eq!(prod.vm(101).expect("there").lock.as_deref(), Some("backup"));
 }
 
-/// pve-behaviour.md §15.13: without quorum reads work and writes are refused.
+/// proxmox-ve.md §15.13: without quorum reads work and writes are refused.
 #[tokio::test]
 async fn no_quorum_no_writes() {
     let sim = three_sites().await;
@@ -234,7 +234,7 @@ async fn no_quorum_no_writes() {
     assert_eq!(api.get("/cluster/status").await.data()[0]["quorate"], 0, "one of three is no majority");
 }
 
-/// pve-behaviour.md §17.d2, §16.12, §17.f5, §17.c14: pools.
+/// proxmox-ve.md §17.d2, §16.12, §17.f5, §17.c14: pools.
 #[tokio::test]
 async fn pools_are_created_once() {
     let sim = three_sites().await;
@@ -267,7 +267,7 @@ async fn pools_are_created_once() {
     assert_eq!(api.put("/pools", &[("poolid", "secret"), ("vms", "4711")]).await.status, 200);
 }
 
-/// pve-behaviour.md §16.1: datacenter options know no digest.
+/// proxmox-ve.md §16.1: datacenter options know no digest.
 #[tokio::test]
 async fn datacenter_options_have_no_digest() {
     let sim = three_sites().await;
@@ -278,7 +278,7 @@ async fn datacenter_options_have_no_digest() {
     assert_eq!(api.get("/cluster/nextid").await.data(), "500");
 }
 
-/// pve-behaviour.md §16.3: notes lose white space at their end; a clone copies notes, tags and onboot, not identity.
+/// proxmox-ve.md §16.3: notes lose white space at their end; a clone copies notes, tags and onboot, not identity.
 #[tokio::test]
 async fn a_clone_copies_the_notes() {
     let sim = three_sites().await;
@@ -299,7 +299,7 @@ async fn a_clone_copies_the_notes() {
     assert_ne!(old.config["net0"], new.config["net0"]);
 }
 
-/// pve-behaviour.md §16.5: a detached disk is kept as unused, and goes with its VM.
+/// proxmox-ve.md §16.5: a detached disk is kept as unused, and goes with its VM.
 #[tokio::test]
 async fn delete_frees_unused_disks() {
     let sim = three_sites().await;
@@ -315,7 +315,7 @@ async fn delete_frees_unused_disks() {
     assert!(sim.litter().is_empty(), "{:?}", sim.litter());
 }
 
-/// pve-behaviour.md §17.c14: a running VM's boot disk cannot be unplugged; a NIC's link can be set at once.
+/// proxmox-ve.md §17.c14: a running VM's boot disk cannot be unplugged; a NIC's link can be set at once.
 #[tokio::test]
 async fn hotplug() {
     let sim = three_sites().await;
@@ -334,7 +334,7 @@ async fn hotplug() {
     assert_eq!(prod.vm(100).expect("there").config["memory"], "4096");
 }
 
-/// pve-behaviour.md §18.4, §18.26: what waits survives a shutdown; a start takes it, and so does any change while the guest is off.
+/// proxmox-ve.md §18.4, §18.26: what waits survives a shutdown; a start takes it, and so does any change while the guest is off.
 #[tokio::test]
 async fn what_waits_survives_a_shutdown_until_any_change_takes_it() {
     let sim = three_sites().await;
@@ -381,7 +381,7 @@ async fn a_detached_disk_comes_back_without_its_place_in_the_boot_order() {
     assert_eq!(prod.volumes().len(), 1);
 }
 
-/// pve-behaviour.md §15.5: UPID, status, log in pages of 50, lists.
+/// proxmox-ve.md §15.5: UPID, status, log in pages of 50, lists.
 #[tokio::test]
 async fn tasks_tell_their_life() {
     let sim = three_sites().await;

@@ -5,7 +5,7 @@ mod support;
 
 use support::{Api, guest, three_sites};
 
-/// pve-behaviour.md §17 (the design's steps; a least-privilege token did the whole move).
+/// proxmox-ve.md §17 (the design's steps; a least-privilege token did the whole move).
 #[tokio::test]
 async fn backup_and_restore_carry_every_byte() {
     let sim = three_sites().await;

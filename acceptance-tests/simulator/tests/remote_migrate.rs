@@ -5,7 +5,7 @@ mod support;
 
 use support::pair::{Pair, rich};
 
-/// pve-behaviour.md §9, §11, §15.14, §16.11: a stopped guest goes whole; the source keeps `lock: migrate` for good.
+/// proxmox-ve.md §9, §11, §15.14, §16.11: a stopped guest goes whole; the source keeps `lock: migrate` for good.
 #[tokio::test]
 async fn a_stopped_guest_goes_whole_and_its_source_stays_locked() {
     let pair = Pair::with(rich(true)).await;
@@ -55,7 +55,7 @@ async fn a_stopped_guest_goes_whole_and_its_source_stays_locked() {
     assert_eq!(pair.sim.litter(), Vec::<String>::new());
 }
 
-/// pve-behaviour.md §9: online, the guest runs and writes on, and its last record arrives.
+/// proxmox-ve.md §9: online, the guest runs and writes on, and its last record arrives.
 #[tokio::test]
 async fn a_running_guest_goes_on_over_there() {
     let pair = Pair::with(rich(true)).await;
@@ -78,7 +78,7 @@ async fn a_running_guest_goes_on_over_there() {
     assert_eq!(running[0].config["net1"].rsplit_once("tag=").map(|(_, tag)| tag), Some("7"));
 }
 
-/// pve-behaviour.md §9: `delete=1` frees disks and configuration; pool entry and rights stay.
+/// proxmox-ve.md §9: `delete=1` frees disks and configuration; pool entry and rights stay.
 #[tokio::test]
 async fn a_source_that_is_to_go_goes() {
     let pair = Pair::with(rich(false)).await;
@@ -92,7 +92,7 @@ async fn a_source_that_is_to_go_goes() {
     assert_eq!(rights["/vms/400"]["VM.PowerMgmt"], 1);
 }
 
-/// pve-behaviour.md §9, §11: unused disks and pending changes are lost; the cloud-init drive goes with its bytes.
+/// proxmox-ve.md §9, §11: unused disks and pending changes are lost; the cloud-init drive goes with its bytes.
 #[tokio::test]
 async fn unused_disks_and_pending_changes_stay_behind() {
     let mut spec = rich(true);
@@ -115,7 +115,7 @@ async fn unused_disks_and_pending_changes_stay_behind() {
     assert_eq!(pair.dr.volumes().len(), 3);
 }
 
-/// pve-behaviour.md §9: the limit of the call, the line and the storages say how long it takes; the node's address says where.
+/// proxmox-ve.md §9: the limit of the call, the line and the storages say how long it takes; the node's address says where.
 #[tokio::test]
 async fn time_and_place_are_as_asked_for() {
     let mut took = Vec::new();
@@ -135,7 +135,7 @@ async fn time_and_place_are_as_asked_for() {
     assert!((100..120).contains(&took[0]) && (12_288..12_310).contains(&took[1]), "{took:?}");
 }
 
-/// pve-behaviour.md §9: a paused guest is moved live, and is paused there.
+/// proxmox-ve.md §9: a paused guest is moved live, and is paused there.
 #[tokio::test]
 async fn a_paused_guest_stays_paused() {
     let pair = Pair::with(rich(true)).await;

@@ -39,7 +39,7 @@ async fn under_way(line: &str, online: bool) -> (Pair, Answer, String) {
     (pair, answer, uuid)
 }
 
-/// pve-behaviour.md §9: SIGTERM waits for the next boundary; the source is as it was, the target clean.
+/// proxmox-ve.md §9: SIGTERM waits for the next boundary; the source is as it was, the target clean.
 #[tokio::test]
 async fn sigterm_puts_everything_back() {
     for (line, online, exit) in PHASES {
@@ -58,7 +58,7 @@ async fn sigterm_puts_everything_back() {
     }
 }
 
-/// pve-behaviour.md §9, §15.7: SIGKILL cleans nothing up; the target's end exits unexpectedly.
+/// proxmox-ve.md §9, §15.7: SIGKILL cleans nothing up; the target's end exits unexpectedly.
 #[tokio::test]
 async fn sigkill_leaves_both_locks() {
     for (line, online, _) in PHASES {
@@ -74,7 +74,7 @@ async fn sigkill_leaves_both_locks() {
     }
 }
 
-/// pve-behaviour.md §9: the source node dies. Back again, it starts nothing that is locked.
+/// proxmox-ve.md §9: the source node dies. Back again, it starts nothing that is locked.
 #[tokio::test]
 async fn a_dead_source_node_keeps_the_newest_state() {
     for (line, online, _) in PHASES {
@@ -90,7 +90,7 @@ async fn a_dead_source_node_keeps_the_newest_state() {
     }
 }
 
-/// pve-behaviour.md §9: the target node dies, or the line, or the tunnel: the source goes on, the target keeps what it got.
+/// proxmox-ve.md §9: the target node dies, or the line, or the tunnel: the source goes on, the target keeps what it got.
 #[tokio::test]
 async fn a_lost_target_gives_the_source_back() {
     let ways: [fn(&Pair); 3] = [
@@ -112,7 +112,7 @@ async fn a_lost_target_gives_the_source_back() {
     }
 }
 
-/// pve-behaviour.md §9: a storage that fills up, and a QEMU that does not start, are errors of their phases.
+/// proxmox-ve.md §9: a storage that fills up, and a QEMU that does not start, are errors of their phases.
 #[tokio::test]
 async fn errors_on_the_target_are_the_phases_own() {
     for (line, online, exit) in PHASES {
@@ -133,7 +133,7 @@ async fn errors_on_the_target_are_the_phases_own() {
     assert_eq!((ends(&pair), pair.sim.litter()), ([at("running", None), None], vec![]));
 }
 
-/// pve-behaviour.md §9: between the end of phase 2 and phase 3 no copy runs, and what then breaks leaves none running.
+/// proxmox-ve.md §9: between the end of phase 2 and phase 3 no copy runs, and what then breaks leaves none running.
 #[tokio::test]
 async fn between_the_phases_nothing_runs() {
     let handed_over = "migration status: completed";
@@ -158,7 +158,7 @@ async fn between_the_phases_nothing_runs() {
     pair.is_safe(&uuid);
 }
 
-/// pve-behaviour.md §9: a target that loses quorum takes no configuration, and can't take its stub away.
+/// proxmox-ve.md §9: a target that loses quorum takes no configuration, and can't take its stub away.
 #[tokio::test]
 async fn a_target_without_quorum_keeps_its_stub() {
     let (pair, answer, _) = under_way("copying local disk images", false).await;
@@ -186,7 +186,7 @@ async fn injected_failures_are_early_or_late() {
     }
 }
 
-/// pve-behaviour.md §9: a source that can't be destroyed is a line in the log; root unlocks what is left.
+/// proxmox-ve.md §9: a source that can't be destroyed is a line in the log; root unlocks what is left.
 #[tokio::test]
 async fn a_source_that_stays_is_only_a_warning() {
     let pair = Pair::with(rich(false)).await;

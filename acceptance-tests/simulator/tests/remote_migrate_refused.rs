@@ -7,7 +7,7 @@ use simulator::{Listen, NodePower, Options, Simulator, World};
 use support::Api;
 use support::pair::{PATH, Pair, rich};
 
-/// pve-behaviour.md §9, §13 A14: what the call itself refuses.
+/// proxmox-ve.md §9, §13 A14: what the call itself refuses.
 #[tokio::test]
 async fn the_call_refuses_what_it_can_see() {
     let pair = Pair::with(rich(true)).await;
@@ -37,7 +37,7 @@ async fn the_call_refuses_what_it_can_see() {
     assert!(pair.prod.tasks_of(400).is_empty() && pair.dr.vm(400).is_none());
 }
 
-/// pve-behaviour.md §9, §17.c14: the other end is asked within the call.
+/// proxmox-ve.md §9, §17.c14: the other end is asked within the call.
 #[tokio::test]
 async fn the_other_end_must_answer() {
     let pair = Pair::with(rich(false)).await;
@@ -71,7 +71,7 @@ async fn the_other_end_must_answer() {
     assert!(pair.prod.tasks_of(400).is_empty());
 }
 
-/// pve-behaviour.md §9: the target node is the node behind the address, and it must be on.
+/// proxmox-ve.md §9: the target node is the node behind the address, and it must be on.
 #[tokio::test]
 async fn each_address_is_a_node() {
     let options = Options { listen: Listen::PerNode, ..Options::default() };
@@ -95,7 +95,7 @@ async fn each_address_is_a_node() {
     assert_eq!((a.wait(&sent).await.as_str(), dr.vm(400).expect("there").node.as_str()), ("OK", "db3"));
 }
 
-/// pve-behaviour.md §9, §1.4: what only the task finds out; before anything was touched, or with everything put back.
+/// proxmox-ve.md §9, §1.4: what only the task finds out; before anything was touched, or with everything put back.
 #[tokio::test]
 async fn the_task_refuses_and_leaves_nothing() {
     let storage = |id| [("target-storage", id)];
@@ -140,7 +140,7 @@ async fn the_task_refuses_and_leaves_nothing() {
     }
 }
 
-/// pve-behaviour.md §1.4: which right of the target's token is missed when.
+/// proxmox-ve.md §1.4: which right of the target's token is missed when.
 #[tokio::test]
 async fn the_targets_token_needs_much() {
     let pair = Pair::with(rich(false)).await;

@@ -5,7 +5,7 @@ mod support;
 
 use support::{Api, guest, shared_images, three_sites};
 
-/// pve-behaviour.md §17.p1, §16.13: what the least-privilege token is not shown.
+/// proxmox-ve.md §17.p1, §16.13: what the least-privilege token is not shown.
 #[tokio::test]
 async fn a_small_token_sees_little() {
     let sim = three_sites().await;
@@ -25,7 +25,7 @@ async fn a_small_token_sees_little() {
     assert_eq!(app.get("/nodes/ws1/qemu/200/config").await.status, 403);
 }
 
-/// pve-behaviour.md §17.p2, §17.p3: rights to an archive come through a VM of that id.
+/// proxmox-ve.md §17.p2, §17.p3: rights to an archive come through a VM of that id.
 #[tokio::test]
 async fn rights_to_an_archive_come_through_its_vm() {
     let sim = three_sites().await;
@@ -46,7 +46,7 @@ async fn rights_to_an_archive_come_through_its_vm() {
         .refused(403, "Permission check failed (/vms/400, VM.Backup)");
 }
 
-/// pve-behaviour.md §17.p4: a pool's own comment and members are not the app team's.
+/// proxmox-ve.md §17.p4: a pool's own comment and members are not the app team's.
 #[tokio::test]
 async fn the_pool_itself_is_not_the_teams() {
     let sim = three_sites().await;
@@ -56,7 +56,7 @@ async fn the_pool_itself_is_not_the_teams() {
         .refused(403, "Permission check failed (/pool/production-pool, Pool.Allocate)");
 }
 
-/// pve-behaviour.md §16.9, §17.f9 (D7): mapped NICs in the call, and an original vmid that is somebody else's.
+/// proxmox-ve.md §16.9, §17.f9 (D7): mapped NICs in the call, and an original vmid that is somebody else's.
 #[tokio::test]
 async fn a_restore_is_checked_with_its_overrides() {
     let sim = shared_images().await;
@@ -76,7 +76,7 @@ async fn a_restore_is_checked_with_its_overrides() {
     assert!(west.vm(300).expect("there").config["net0"].ends_with("bridge=vmbr0"));
 }
 
-/// pve-behaviour.md §17.c8: root-only keys and their odd texts.
+/// proxmox-ve.md §17.c8: root-only keys and their odd texts.
 #[tokio::test]
 async fn some_keys_are_roots() {
     let sim = three_sites().await;
@@ -97,7 +97,7 @@ async fn some_keys_are_roots() {
     assert_eq!(api.put(config, &[("startup", "order=1")]).await.status, 200);
 }
 
-/// pve-behaviour.md §17.f11: token texts; rules on a VM's path go with the VM.
+/// proxmox-ve.md §17.f11: token texts; rules on a VM's path go with the VM.
 #[tokio::test]
 async fn rules_go_with_their_vm() {
     let mut world = simulator::World::three_sites().expect("a world");
@@ -124,7 +124,7 @@ async fn rules_go_with_their_vm() {
     app.post("/access/users/narrow@pve/token/extra", &[]).await.bad("tokenid", "Token already exists.");
 }
 
-/// pve-behaviour.md §1.4: a NIC needs SDN.Use on its bridge, through a pool too.
+/// proxmox-ve.md §1.4: a NIC needs SDN.Use on its bridge, through a pool too.
 #[tokio::test]
 async fn bridges_need_a_right() {
     let mut world = simulator::World::three_sites().expect("a world");
@@ -143,7 +143,7 @@ async fn bridges_need_a_right() {
         .refused(403, "Permission check failed (pool 'nope' does not exist)");
 }
 
-/// pve-behaviour.md §18.2: 9.2 asks for the right to set tags on the VM, before it is in its pool; 9.1 is content with the pool.
+/// proxmox-ve.md §18.2: 9.2 asks for the right to set tags on the VM, before it is in its pool; 9.1 is content with the pool.
 #[tokio::test]
 async fn tags_of_a_create_are_asked_for_outside_of_the_pool() {
     let sim = three_sites().await;
@@ -165,7 +165,7 @@ async fn tags_of_a_create_are_asked_for_outside_of_the_pool() {
     assert_eq!(older.wait(&made).await, "OK");
 }
 
-/// pve-behaviour.md §18.3: a pool takes the rules on its path with it, and made again it has none.
+/// proxmox-ve.md §18.3: a pool takes the rules on its path with it, and made again it has none.
 #[tokio::test]
 async fn rules_go_with_their_pool() {
     let sim = three_sites().await;
@@ -191,7 +191,7 @@ async fn rules_go_with_their_pool() {
     assert!(!listed(root.get("/access/acl").await.data(), "/pool/team/inner"));
 }
 
-/// pve-behaviour.md §18.31: who allocates a pool sees, and may change, the rights to it and to nothing else.
+/// proxmox-ve.md §18.31: who allocates a pool sees, and may change, the rights to it and to nothing else.
 #[tokio::test]
 async fn who_allocates_a_pool_sees_the_rights_to_it() {
     let mut world = simulator::World::three_sites().expect("a world");
@@ -212,7 +212,7 @@ async fn who_allocates_a_pool_sees_the_rights_to_it() {
     assert!(listed.iter().any(|entry| entry["ugid"] == "app@pve" && entry["path"] == "/pool/production-pool"));
 }
 
-/// `/access/acl` shows the grants on paths where one may change rights (pve-behaviour.md §1).
+/// `/access/acl` shows the grants on paths where one may change rights (proxmox-ve.md §1).
 #[tokio::test]
 async fn grants_are_shown_to_those_who_may_change_them() {
     let sim = three_sites().await;

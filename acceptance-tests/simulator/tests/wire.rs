@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use support::{Api, guest, read, three_sites};
 
-/// pve-behaviour.md §15.1, §17.f1: 401 without body, on the clusters' clock three seconds late; connection closed.
+/// proxmox-ve.md §15.1, §17.f1: 401 without body, on the clusters' clock three seconds late; connection closed.
 #[tokio::test]
 async fn a_failed_login_is_slow_and_empty() {
     let sim = three_sites().await;
@@ -24,7 +24,7 @@ async fn a_failed_login_is_slow_and_empty() {
     assert_eq!(read(bad.send().await.expect("an answer")).await.reason, "no such token 'nope' for user 'app@pve'");
 }
 
-/// pve-behaviour.md §15.1: the text is in the status line and in the body; errors close the connection.
+/// proxmox-ve.md §15.1: the text is in the status line and in the body; errors close the connection.
 #[tokio::test]
 async fn errors_carry_their_text_twice() {
     let sim = three_sites().await;
@@ -35,7 +35,7 @@ async fn errors_carry_their_text_twice() {
     assert_eq!(answer.headers["content-type"], "application/json;charset=UTF-8");
 }
 
-/// pve-behaviour.md §15.3, §17.c11: unknown route 501 without line feed; never 404.
+/// proxmox-ve.md §15.3, §17.c11: unknown route 501 without line feed; never 404.
 #[tokio::test]
 async fn unknown_routes_are_not_implemented() {
     let sim = three_sites().await;
@@ -51,7 +51,7 @@ async fn unknown_routes_are_not_implemented() {
     );
 }
 
-/// pve-behaviour.md §17.c11: bad JSON 500, other types 506, a body on DELETE 501, all in plain text.
+/// proxmox-ve.md §17.c11: bad JSON 500, other types 506, a body on DELETE 501, all in plain text.
 #[tokio::test]
 async fn bad_bodies_are_refused_in_plain_text() {
     let sim = three_sites().await;
@@ -65,7 +65,7 @@ async fn bad_bodies_are_refused_in_plain_text() {
     assert_eq!((delete.status, delete.text.as_str()), (501, "Unexpected content for method 'DELETE'"));
 }
 
-/// pve-behaviour.md §15.2, §17.f2: form decoding.
+/// proxmox-ve.md §15.2, §17.f2: form decoding.
 #[tokio::test]
 async fn forms_are_read_like_perl_reads_them() {
     let sim = three_sites().await;
@@ -97,7 +97,7 @@ async fn forms_are_read_like_perl_reads_them() {
         .bad("onboot", "type check ('boolean') failed - got 'true'");
 }
 
-/// pve-behaviour.md §17.c1: an empty value is validated as the empty string; null is an error.
+/// proxmox-ve.md §17.c1: an empty value is validated as the empty string; null is an error.
 #[tokio::test]
 async fn empty_is_not_absent() {
     let sim = three_sites().await;
@@ -115,7 +115,7 @@ async fn empty_is_not_absent() {
     read(null).await.refused(500, "unable to parse value of 'name' - got undefined value");
 }
 
-/// pve-behaviour.md §17.c2: protected calls end their connection, unprotected ones keep it.
+/// proxmox-ve.md §17.c2: protected calls end their connection, unprotected ones keep it.
 #[tokio::test]
 async fn protected_calls_close() {
     let sim = three_sites().await;
@@ -126,7 +126,7 @@ async fn protected_calls_close() {
     assert!(!api.get("/version").await.headers.contains_key("connection"));
 }
 
-/// pve-behaviour.md §17.c9: calls that tokens may not make.
+/// proxmox-ve.md §17.c9: calls that tokens may not make.
 #[tokio::test]
 async fn tokens_get_no_tickets() {
     let sim = three_sites().await;
@@ -137,7 +137,7 @@ async fn tokens_get_no_tickets() {
     assert!(answer.json()["message"].as_str().expect("text").ends_with("need proper ticket.\n)\n"));
 }
 
-/// pve-behaviour.md §17.f1: tickets, CSRF, and that a bad cookie beats a good token.
+/// proxmox-ve.md §17.f1: tickets, CSRF, and that a bad cookie beats a good token.
 #[tokio::test]
 async fn tickets_need_their_csrf_token() {
     let sim = three_sites().await;
@@ -159,7 +159,7 @@ async fn tickets_need_their_csrf_token() {
     assert_eq!(both.send().await.expect("an answer").status().as_u16(), 401);
 }
 
-/// pve-behaviour.md §15.2: 403 before 400; unknown parameters are refused; property strings name the key (§17.c10).
+/// proxmox-ve.md §15.2: 403 before 400; unknown parameters are refused; property strings name the key (§17.c10).
 #[tokio::test]
 async fn rights_come_before_parameters() {
     let sim = three_sites().await;
@@ -183,7 +183,7 @@ async fn rights_come_before_parameters() {
     assert_eq!(all.put(&format!("{path}/config"), &[("allow-ksm", "0")]).await.status, 200);
 }
 
-/// pve-behaviour.md §17.c12: malformed UPID, unknown storage.
+/// proxmox-ve.md §17.c12: malformed UPID, unknown storage.
 #[tokio::test]
 async fn other_texts() {
     let sim = three_sites().await;
@@ -198,7 +198,7 @@ async fn other_texts() {
     assert!(date.to_str().expect("text").contains("Jan 2026"), "{date:?}");
 }
 
-/// pve-behaviour.md §17.f12: chunked bodies and those over 512 KiB.
+/// proxmox-ve.md §17.f12: chunked bodies and those over 512 KiB.
 #[tokio::test]
 async fn bodies_have_limits() {
     let sim = three_sites().await;

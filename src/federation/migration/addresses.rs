@@ -1,4 +1,4 @@
-//! Whether a machine's static addresses can work in the network that it moves to (operations-review 19).
+//! Whether a machine's static addresses can work in the network that it moves to (hazards.md OR 19).
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! Moving a machine between clusters: the steps, what follows from what was seen, and the checks before.
 //!
-//! Two halves (design §6). Before "live" every failure is taken back; from "live" on it only goes forward, because the
+//! Two halves (design.md §6). Before "live" every failure is taken back; from "live" on it only goes forward, because the
 //! target may have accepted writes; forward has two endings, of which one returns the machine to the source and keeps the
 //! target. The rule is here, as pure functions; the interpreter that carries it out lives in
 //! `operations` and may be killed at any instant.

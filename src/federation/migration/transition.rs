@@ -125,7 +125,7 @@ pub enum Carried {
 /// What is there of both machines after Proxmox VE's own migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
-    /// The source has the lock that a migration takes, and leaves behind when it succeeds (`pve-behaviour.md` §9).
+    /// The source has the lock that a migration takes, and leaves behind when it succeeds (`proxmox-ve.md` §9).
     pub source_locked: bool,
     /// The source runs.
     pub source_runs: bool,

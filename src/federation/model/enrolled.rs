@@ -175,7 +175,7 @@ pub struct Plans {
 
 impl Federation {
     /// Puts the layers together: `self` is what is declared, `enrolled` completes and overrules it, and what is planned
-    /// stands in the place of its enrolled record, which it is about to become (design §3).
+    /// stands in the place of its enrolled record, which it is about to become (design.md §3).
     pub fn layered(&self, enrolled: &Enrolled, planned: &Plans) -> Layered {
         let mut layered = Layered { federation: self.clone(), ..Layered::default() };
         let names: BTreeSet<&PoolName> = enrolled.pools.keys().chain(planned.pools.keys()).collect();

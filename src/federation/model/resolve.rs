@@ -1,4 +1,4 @@
-//! What federation names become on one cluster (design §3): mapped if the cluster maps them, else themselves.
+//! What federation names become on one cluster (design.md §3): mapped if the cluster maps them, else themselves.
 
 use serde::{Deserialize, Serialize};
 

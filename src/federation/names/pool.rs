@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{NameError, text_newtype};
 
 /// A resource pool's name, which is also its PVE pool id on every member cluster: up to three levels of letters, digits,
-/// `-`, `_`, `.` joined by `/`. Proxmox VE makes none today that doesn't begin with a letter (`pve-behaviour.md §10.3`), and older
+/// `-`, `_`, `.` joined by `/`. Proxmox VE makes none today that doesn't begin with a letter (`proxmox-ve.md §10.3`), and older
 /// ones are there all the same.
 ///
 /// Names beginning with `moxxie` belong to the federation's own bookkeeping and are refused.

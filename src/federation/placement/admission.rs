@@ -89,7 +89,7 @@ pub(super) fn admission(
         reasons.push(Reason::CapacityUnknown { missing_right });
         return reasons;
     }
-    // Proxmox VE leaves these numbers out for a token that may not see the node (`pve-behaviour.md` §17).
+    // Proxmox VE leaves these numbers out for a token that may not see the node (`proxmox-ve.md` §17).
     if facts.nodes.iter().any(|node| node.online) && facts.nodes.iter().all(|node| node.cpus == 0) {
         reasons.push(Reason::NodesUnseen);
         return reasons;
@@ -103,7 +103,7 @@ pub(super) fn admission(
     reasons
 }
 
-/// A policy that can't be read may forbid what a stale one allows (core-review F18).
+/// A policy that can't be read may forbid what a stale one allows (hazards.md F18).
 fn closed(federation: &Federation, request: &Request, name: &ClusterName) -> Option<Reason> {
     let pool = request.pool.as_ref()?;
     let why = federation.closed.get(pool)?.get(name)?;

@@ -1,6 +1,6 @@
 //! Where a VM goes: a pure function of the federation, the inventory, the request and what this process planned already.
 //!
-//! Filter, then rank (design §4). *Admission* is asked of a VM that arrives or grows, *residence* also of one that is
+//! Filter, then rank (design.md §4). *Admission* is asked of a VM that arrives or grows, *residence* also of one that is
 //! there. A VM's preference list never depends on its siblings; only what binds (capacity, a mixed spread group) does,
 //! and then the decision says so. The shares and what was decided beyond the design are documented where they are used.
 

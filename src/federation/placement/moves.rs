@@ -1,4 +1,4 @@
-//! Moves that no machine's own configuration asks for (design §4.4): who should leave its cluster, where to, and who waits.
+//! Moves that no machine's own configuration asks for (design.md §4.4): who should leave its cluster, where to, and who waits.
 //!
 //! [`due`] says who should leave and why; [`settle`] gives every one of them an answer, jointly, once for a whole pool, so that
 //! the order in which machines are visited can't matter. Both are functions of rules and inventory; the clock comes in as the

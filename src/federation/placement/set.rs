@@ -1,5 +1,5 @@
 //! A set of VMs placed jointly, of which some exist already: those keep their cluster, also when it doesn't answer
-//! (core-review E8).
+//! (hazards.md E8).
 
 use super::decision::{Candidate, Decision, Explanation, Refusal};
 use super::inventory::{ClusterFacts, Inventory};

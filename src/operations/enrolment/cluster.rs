@@ -381,7 +381,7 @@ fn left(site: &Site, turn: &Turn) -> Vec<Failure> {
     ]
 }
 
-/// A create takes over nothing: what exists is imported (core-review E7).
+/// A create takes over nothing: what exists is imported (hazards.md E7).
 fn exists(what: &str, name: &ClusterName, how: String) -> Failure {
     untouched(what, format!("cluster {name} is enrolled already ({how})"))
         .next("import it")
@@ -439,7 +439,7 @@ impl Site {
     }
 
     /// Takes the record away and leaves the pools: Proxmox VE drops everybody's rights on a pool's path with it, and who makes it again
-    /// doesn't bring them back (`pve-behaviour.md` §18.3). Answers with the pools that stay.
+    /// doesn't bring them back (`proxmox-ve.md` §18.3). Answers with the pools that stay.
     async fn drop_enrolment(&self) -> proxmox::Result<Vec<&'static str>> {
         let one_at_a_time = self.document(ENROLMENT).await;
         let _only_writer = one_at_a_time.lock().await;

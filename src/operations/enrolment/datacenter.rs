@@ -1,6 +1,6 @@
 //! Options of a cluster's datacenter that the federation takes over: opt-in, for they affect every user of the cluster, and put
 //! back as they were when it lets go of them. Proxmox VE takes no digest there: one writer per process, write, read back
-//! (`pve-behaviour.md` §16).
+//! (`proxmox-ve.md` §16).
 use std::collections::BTreeMap;
 
 use federation::model::Datacenter;

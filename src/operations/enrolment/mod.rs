@@ -1,5 +1,5 @@
 //! What the clusters keep of themselves and of pools for everybody: reading it, and the layers of the federation's rules
-//! (design §3).
+//! (design.md §3).
 mod cluster;
 mod copies;
 mod datacenter;
@@ -181,7 +181,7 @@ impl Site {
         }
     }
 
-    /// Whether the token may see a pool (Pool.Audit or Pool.Allocate, `pve-behaviour.md` §10.3). A cluster that doesn't say
+    /// Whether the token may see a pool (Pool.Audit or Pool.Allocate, `proxmox-ve.md` §10.3). A cluster that doesn't say
     /// is taken at its word that there is no such pool.
     pub(crate) async fn may_see(&self, name: &str) -> bool {
         let permissions = self.permissions().await;

@@ -102,7 +102,7 @@ impl Fleet {
 
 impl Site {
     /// Removes the pool and its empty `retired`. Where storages are in it, or somebody has rights on it, it stays without our record:
-    /// answers with these. Rights on a pool go with it, and don't come back (`pve-behaviour.md` §18.3).
+    /// answers with these. Rights on a pool go with it, and don't come back (`proxmox-ve.md` §18.3).
     async fn drop_pool(&self, name: &PoolName) -> Result<Vec<String>, Error> {
         let one_at_a_time = self.document(name.as_str()).await;
         let _only_writer = one_at_a_time.lock().await;

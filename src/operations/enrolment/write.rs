@@ -1,4 +1,4 @@
-//! Writing a pool's record to every member: read, change our own part, write, read back, try again (core-review F18).
+//! Writing a pool's record to every member: read, change our own part, write, read back, try again (hazards.md F18).
 use std::collections::{BTreeMap, BTreeSet};
 
 use federation::block::{self, BlockError, Envelope};
@@ -177,7 +177,7 @@ fn not_written(name: &PoolName, cluster: &ClusterName) -> String {
     format!("Resource pool {name} is not complete: {cluster} was not written")
 }
 
-/// A create takes over nothing: what exists is imported (core-review E7).
+/// A create takes over nothing: what exists is imported (hazards.md E7).
 fn refuse_existing(
     what: &str,
     name: &PoolName,

@@ -116,7 +116,7 @@ pub(crate) struct Seen {
 impl Site {
     /// The newest backup of a machine on any storage of this cluster.
     ///
-    /// A VMID says little: clusters that share a storage share its VMIDs (`pve-behaviour.md` §15, 12). The configuration in the archive
+    /// A VMID says little: clusters that share a storage share its VMIDs (`proxmox-ve.md` §15, 12). The configuration in the archive
     /// has the UUID.
     ///
     /// Copies that were fenced are not the machine: a nightly job goes on with those, under a fresh date.
@@ -153,7 +153,7 @@ impl Site {
             let config = match self.client.extract_config(&reader, &volid).await {
                 Ok(config) => config,
                 // Asked for whatever the token may do with the storage, and no pool gives it: the machine is not there
-                // (`pve-behaviour.md` §17).
+                // (`proxmox-ve.md` §17).
                 Err(error) if error.is_permission_denied() => {
                     return Err(format!(
                         "it sees a backup of that VMID ({volid}), and its token may not see whose: VM.Backup on /vms/{}",
@@ -187,7 +187,7 @@ pub(super) fn is_gone(error: &Error) -> bool {
     matches!(error.missing(), Some(Missing::Volume(_)))
 }
 
-/// Whether the token sees a storage's backups: with fewer rights the list is merely shorter (`pve-behaviour.md` §1.4). A cluster that
+/// Whether the token sees a storage's backups: with fewer rights the list is merely shorter (`proxmox-ve.md` §1.4). A cluster that
 /// doesn't say what the token may is asked for the list.
 async fn shows_backups(site: &Site, storage: &str) -> bool {
     let Some(all) = site.permissions().await else { return true };

@@ -136,7 +136,7 @@ impl Fence<'_> {
         self.fleet.wait(self.site, &upid, deadline, self.what).await
     }
 
-    /// Has nobody start it: the fence of a move's source, with a note of what it is (design §6).
+    /// Has nobody start it: the fence of a move's source, with a note of what it is (design.md §6).
     async fn close(&self, machine: &Guest, until: i64) -> Result<(), Failure> {
         let read = async || {
             self.site.client.vm_config(&self.at.node, self.at.vmid, true).await.map_err(|error| self.at(error))

@@ -2,7 +2,7 @@
 //! it is known again, what it looks like. How it is removed is in [`clear`].
 //!
 //! It is known by its name, its pool, and a line of its notes that says who made it, for which pool. A machine that lacks one of them
-//! is somebody else's, and is never touched. Lists show a fresh guest without name or pool for some seconds (`pve-behaviour.md` §18), so
+//! is somebody else's, and is never touched. Lists show a fresh guest without name or pool for some seconds (`proxmox-ve.md` §18), so
 //! that such a one is asked itself.
 mod clear;
 mod machine;

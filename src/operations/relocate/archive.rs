@@ -8,12 +8,12 @@ use crate::journal::Place;
 use crate::notes::Kept;
 use crate::site::Site;
 
-/// The first line of an archive's notes (schema.md): lists return only that.
+/// The first line of an archive's notes (formats.md): lists return only that.
 pub(crate) fn notes(op: &str, from: &Place) -> String {
     format!("moxxie {op} {}/{}", from.cluster, from.vmid)
 }
 
-/// The volume id that a backup's log names (`pve-behaviour.md` §6).
+/// The volume id that a backup's log names (`proxmox-ve.md` §6).
 pub(super) fn volid(log: &[String], storage: &str) -> Option<String> {
     log.iter().find_map(|line| {
         let quoted = |rest: &str| rest.split('\'').nth(1).map(str::to_owned);
@@ -27,7 +27,7 @@ pub(super) fn volid(log: &[String], storage: &str) -> Option<String> {
     })
 }
 
-/// The lines that prove a backup of a machine that stood still from begin to end (design §6).
+/// The lines that prove a backup of a machine that stood still from begin to end (design.md §6).
 const COLD: [&str; 3] =
     ["INFO: status = stopped", "INFO: starting kvm to execute backup task", "INFO: stopping kvm after backup task"];
 
@@ -71,7 +71,7 @@ pub(super) fn new_copies(log: &[String], storage: &str) -> Vec<String> {
     log.iter().filter_map(named).collect()
 }
 
-/// An archive in a storage's list, if it is listed: a listed one is complete (`pve-behaviour.md` §6). Sizes are compared with those of
+/// An archive in a storage's list, if it is listed: a listed one is complete (`proxmox-ve.md` §6). Sizes are compared with those of
 /// lists alone: the answer about one volume is rounded up (§18.1).
 pub(super) async fn find(
     site: &Site,
@@ -96,7 +96,7 @@ pub(super) async fn of_operation(site: &Site, from: &Place, storage: &str, op: &
 }
 
 /// Removes an archive; one that is gone is removed. The task of removing a protected one fails, so that comes off first
-/// (`pve-behaviour.md` §17, correction 5).
+/// (`proxmox-ve.md` §17, correction 5).
 pub(crate) async fn remove(
     site: &Site,
     at: &Place,

@@ -1,7 +1,7 @@
 //! Owns the step in which Proxmox VE itself sends a machine to another cluster (`remote_migrate`), and what becomes of the source after it.
 //!
 //! It leaves the source stopped and locked (`lock: migrate`), which keeps everybody from starting it and no token can change
-//! (`pve-behaviour.md` §9). So a machine that was carried is never taken back, also before "live": what would be started is locked. Whether
+//! (`proxmox-ve.md` §9). So a machine that was carried is never taken back, also before "live": what would be started is locked. Whether
 //! it was carried is read off both machines ([`super::ends`]), never off a task that may have been lost.
 use federation::migration::Carried;
 use federation::model::Method;
@@ -13,7 +13,7 @@ use crate::guest::rfc3339;
 use crate::journal::Place;
 use crate::notes::{self, Mark};
 
-/// The lock that a migration takes, and leaves on the source when it succeeds (`pve-behaviour.md` §9).
+/// The lock that a migration takes, and leaves on the source when it succeeds (`proxmox-ve.md` §9).
 pub(crate) const LOCK: &str = "migrate";
 
 impl Move<'_> {

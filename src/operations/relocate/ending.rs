@@ -107,7 +107,7 @@ impl Move<'_> {
     }
 
     /// Until when the archive is kept. Under another VMID nobody could remove it later: a token's right to it comes through
-    /// a machine of its VMID (`pve-behaviour.md` §17).
+    /// a machine of its VMID (`proxmox-ve.md` §17).
     pub(super) fn keep_archive(&self, now: i64) -> Option<i64> {
         let seconds = i64::try_from(self.spec.migration.keep_archive.as_secs_ceil()).unwrap_or(i64::MAX);
         let same_vmid = self.journal.to.vmid == self.from().vmid && !self.is_direct();
@@ -125,7 +125,7 @@ impl Move<'_> {
     }
 
     /// Retires or removes the source. The archive goes first: a token's right to it comes through a machine of its VMID
-    /// (`pve-behaviour.md` §17).
+    /// (`proxmox-ve.md` §17).
     pub(super) async fn retire(&mut self) -> Result<(), Failure> {
         let from = self.from();
         if self.is_direct() {
@@ -238,8 +238,8 @@ pub(crate) async fn remove_fenced(
 }
 
 /// Removes the replication jobs of a guest that is about to be removed, and waits until they are gone: Proxmox VE removes no guest
-/// that has one (`pve-behaviour.md` §5.3). They are left alone before, for until then the guest may become the machine again
-/// (operations-review 26).
+/// that has one (`proxmox-ve.md` §5.3). They are left alone before, for until then the guest may become the machine again
+/// (hazards.md OR 26).
 async fn end_replication(
     site: &Site,
     place: &Place,

@@ -312,7 +312,7 @@ fn words(there: bool, locked: bool, runs: bool) -> &'static str {
 }
 
 /// How an operator removes what a migration left on the target, volumes that no configuration names among it. One by one: what takes
-/// everything that bears the VMID would take another cluster's disks from a shared storage too (`pve-behaviour.md` §17).
+/// everything that bears the VMID would take another cluster's disks from a shared storage too (`proxmox-ve.md` §17).
 fn removing(vmid: u32) -> String {
     format!(
         "qm unlock {vmid} && qm destroy {vmid}, and `pvesm free` what `pvesm list STORAGE --vmid {vmid}` still shows"

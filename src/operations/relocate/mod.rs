@@ -6,7 +6,7 @@
 //!                               └─ not well, on_unhealthy = "return" → Halt → Disown → RETURNED → Revive → Close
 //! ```
 //!
-//! Contract (design §6). The step is written to the operation's pool *before* its first call, so whoever finds the operation
+//! Contract (design.md §6). The step is written to the operation's pool *before* its first call, so whoever finds the operation
 //! knows what may have happened. Every `do` may run twice: it recognises on the clusters what it did before. Before `Live`
 //! every failure is taken back ([`undo`]): the target and the archive go, the source is unfenced and started again. `Live` is
 //! written on both clusters before the target's links go up; from there on it only goes forward, in every process, because

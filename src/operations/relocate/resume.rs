@@ -108,7 +108,7 @@ const DIGEST_TRIES: u32 = 5;
 
 impl Move<'_> {
     /// Writes our epoch into the source's notes. An earlier holder that still lives, and slept on a configuration it had read,
-    /// is refused by its digest from now on (design §6).
+    /// is refused by its digest from now on (design.md §6).
     async fn void_digests(&self) -> Result<(), Failure> {
         let from = self.from();
         self.tasks_end(&self.source, &from).await?;

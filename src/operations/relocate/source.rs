@@ -10,10 +10,10 @@ use crate::journal::Place;
 use crate::notes::{self, Mark};
 
 impl Move<'_> {
-    /// Shuts the source down, and never through HA, which kills at its timeout (operations-review 9).
+    /// Shuts the source down, and never through HA, which kills at its timeout (hazards.md OR 9).
     pub(super) async fn shut_down(&mut self) -> Result<(), Failure> {
         let from = self.from();
-        // Several moves of this process off one node take turns while their machines still run (operations-review 11).
+        // Several moves of this process off one node take turns while their machines still run (hazards.md OR 11).
         if !self.is_direct() {
             let slot = format!("backup {} {}", from.cluster, from.node);
             self.backup_slot = self.fleet.slot(slot, 1).await;
@@ -59,7 +59,7 @@ impl Move<'_> {
     }
 
     /// A machine is shut down only when its own backup can start: one vzdump runs per node, and a scheduled job holds the node
-    /// for all its guests (operations-review 11). While this waits the machine runs.
+    /// for all its guests (hazards.md OR 11). While this waits the machine runs.
     pub(super) async fn backup_can_start(&self, from: &Place) -> Result<(), Failure> {
         let filter =
             TaskFilter { kind: Some("vzdump".into()), source: proxmox::TaskSource::Active, ..TaskFilter::default() };
@@ -110,7 +110,7 @@ impl Move<'_> {
     pub(super) async fn fence_onboot(&mut self) -> Result<(), Failure> {
         let from = self.from();
         let config = self.source_config(false).await?;
-        // Of a machine that is off any change takes what waits (`pve-behaviour.md` §18.26). The fence would, after the backup, which
+        // Of a machine that is off any change takes what waits (`proxmox-ve.md` §18.26). The fence would, after the backup, which
         // would be without it.
         let waiting = self.source.client.vm_pending(&from.node, from.vmid).await;
         let waiting = waiting.map_err(|error| self.at(&from, "its pending changes can't be read", error))?;
@@ -157,7 +157,7 @@ impl Move<'_> {
     }
 
     /// A backup that was killed with its node leaves a half archive that the API doesn't list, so that no token can remove it
-    /// (operations-review 37). Network storages are mounted below `/mnt/pve`.
+    /// (hazards.md OR 37). Network storages are mounted below `/mnt/pve`.
     fn with_residue(&self, failure: Failure, from: &Place) -> Failure {
         if !failure.said.as_deref().is_some_and(|said| said.contains("unexpected status")) {
             return failure;
@@ -171,7 +171,7 @@ impl Move<'_> {
 
     pub(super) async fn vzdump_params(&self, from: &Place) -> Params {
         let limit = self.path.max_bandwidth.map(|limit| limit.to_kib_per_second());
-        // Only Sys.Modify on / may limit a backup (operations-review 15); preflight has said so where it is missing.
+        // Only Sys.Modify on / may limit a backup (hazards.md OR 15); preflight has said so where it is missing.
         let may = match self.source.client.permissions(Some("/")).await {
             Ok(permissions) => permissions.has("/", "Sys.Modify"),
             Err(_) => false,
@@ -184,13 +184,13 @@ impl Move<'_> {
             .flag("remove", false)
             .flag("protected", true)
             .set("lockwait", 1)
-            // A mail per move is an alarm per move (operations-review 34); without an address this way is silent.
+            // A mail per move is an alarm per move (hazards.md OR 34); without an address this way is silent.
             .set("notification-mode", "legacy-sendmail")
             .set("notes-template", archive::notes(&self.journal.op, from))
             .opt("bwlimit", limit.filter(|_| may))
     }
 
-    /// Fence 2: a template can't be started nor resumed, by nobody; a protected machine can't be removed (design §6).
+    /// Fence 2: a template can't be started nor resumed, by nobody; a protected machine can't be removed (design.md §6).
     pub(super) async fn fence(&mut self) -> Result<(), Failure> {
         let from = self.from();
         let config = self.source_config(true).await?;

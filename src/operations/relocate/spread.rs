@@ -14,7 +14,7 @@ use super::{Move, archive};
 use crate::failure::{Failure, FailureKind};
 use crate::journal::{Moving, Place};
 
-/// How a task ends that was killed, or whose node went down: nothing was cleaned up (`pve-behaviour.md` §3).
+/// How a task ends that was killed, or whose node went down: nothing was cleaned up (`proxmox-ve.md` §3).
 const KILLED: &str = "unexpected status";
 
 impl Move<'_> {

@@ -101,7 +101,7 @@ impl Move<'_> {
         let log = log.map_err(|error| self.at(to, "the restore's log can't be read", error))?;
         let file = self.archive_on_target()?;
         let file = file.rsplit('/').next().unwrap_or_default();
-        // Each image of a backup server has a line of its own, which names no archive (`pve-behaviour.md` §7).
+        // Each image of a backup server has a line of its own, which names no archive (`proxmox-ve.md` §7).
         let names_one = |line: &&String| {
             line.starts_with("restore vma archive") || line.starts_with("restore proxmox backup image")
         };

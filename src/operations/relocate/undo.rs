@@ -46,7 +46,7 @@ impl Move<'_> {
     /// Takes the move back: the target and the archive go, the source is as it was before. May run any number of times.
     pub(super) async fn take_back(&mut self) -> Result<Guest, Failure> {
         if self.journal.is_past_live() {
-            // Nothing past "live" is taken back, by nobody (design §6).
+            // Nothing past "live" is taken back, by nobody (design.md §6).
             return Err(Failure::new(&self.what).at("the move went past \"live\"").next("apply again to go on"));
         }
         let sent = self.is_direct() && self.journal.restored;
@@ -112,7 +112,7 @@ impl Move<'_> {
         Ok(())
     }
 
-    /// Removes what our restore made on the target, and nothing else (design §6, ownership).
+    /// Removes what our restore made on the target, and nothing else (design.md §6, ownership).
     pub(super) async fn remove_target(&mut self, to: &Place) -> Result<(), Failure> {
         let Some(restore) = self.our_restore(to).await? else { return Ok(()) };
         if self.journal.step <= Step::Restore {
@@ -154,7 +154,7 @@ impl Move<'_> {
         }
         if let Err(error) = self.delete_target(to, config.protection()).await? {
             // A failed restore is in no pool yet, so a token with rights on the pool alone can't remove it
-            // (`pve-behaviour.md` §7). The source must run again all the same.
+            // (`proxmox-ve.md` §7). The source must run again all the same.
             let id = to.vmid;
             let free: String = self.journal.volumes.iter().map(|volume| format!(" && pvesm free {volume}")).collect();
             self.warnings.push(
@@ -186,7 +186,7 @@ impl Move<'_> {
         Ok(Ok(()))
     }
 
-    /// Volumes of ours that are in no configuration: a restore that failed late leaves them (`pve-behaviour.md` §7), and so does a
+    /// Volumes of ours that are in no configuration: a restore that failed late leaves them (`proxmox-ve.md` §7), and so does a
     /// move between storages that was killed, or whose old volume could not be removed. Removing one takes a right that the rest
     /// of a move doesn't need; without it, or where its storage is away, a person is told.
     pub(super) async fn remove_volumes(&mut self, to: &Place) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! What go-plugin tells the process at its start, and the one line it is answered with (`rust-ecosystem.md` §3.2).
+//! What go-plugin tells the process at its start, and the one line it is answered with (`plugin-protocol.md` §6).
 
 use std::{fmt, ops::RangeInclusive};
 

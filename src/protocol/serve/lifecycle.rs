@@ -88,7 +88,7 @@ pub(super) async fn goodbye(shutdown: &CancellationToken, after: Duration) {
     tokio::time::sleep(after).await;
 }
 
-/// The process that started this one. Number 1 means nothing: in a container that is core itself (`core-review.md` F25).
+/// The process that started this one. Number 1 means nothing: in a container that is core itself (`hazards.md` F25).
 pub(super) struct Parent {
     #[cfg(unix)]
     id: u32,

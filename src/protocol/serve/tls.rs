@@ -56,7 +56,7 @@ impl Tls {
 /// Accepts one certificate, byte for byte.
 ///
 /// The usual verification against a root cannot be used: go-plugin's client certificate is its own authority, which
-/// rustls refuses as the certificate of an end entity (`rust-ecosystem.md` §3.3).
+/// rustls refuses as the certificate of an end entity (`plugin-protocol.md` §7).
 #[derive(Debug)]
 struct OneClient {
     certificate: CertificateDer<'static>,

@@ -1,4 +1,4 @@
-//! What core checks about plans and results (`terraform-core.md` §2), as lists of violations in words.
+//! What core checks about plans and results (`plugin-protocol.md` §2), as lists of violations in words.
 
 use crate::{Attribute, AttributeKind, AttributePath, NestingMode, Refinement, Schema, Value};
 

@@ -165,7 +165,7 @@ pub(crate) fn unknown_inputs(planned: &Value) -> Vec<String> {
     unknown
 }
 
-/// What is planned, attribute by attribute: a pure function of configuration and prior state (design §5).
+/// What is planned, attribute by attribute: a pure function of configuration and prior state (design.md §5).
 pub(crate) fn planned(config: &Value, prior: &Value) -> Value {
     let id = prior.attr("id");
     let id = if id.is_null() { Value::unknown() } else { id.clone() };

@@ -40,7 +40,7 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     PlanResponse { planned_state: state, requires_replace: Vec::new(), planned_private: req.prior_private }
 }
 
-/// Tells the rest of this process what the cluster's facts become: the third layer (design §3).
+/// Tells the rest of this process what the cluster's facts become: the third layer (design.md §3).
 async fn announce(
     ready: &Ready,
     name: &ClusterName,

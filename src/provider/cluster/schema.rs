@@ -1,4 +1,4 @@
-//! Owns the shape of `moxxie_cluster` (schema.md).
+//! Owns the shape of `moxxie_cluster` (formats.md).
 use protocol::{Attribute, NestingMode, Schema, Type};
 
 /// The schema, in the order the documentation shows it.

@@ -142,7 +142,7 @@ impl PoolParts for Reader<'_> {
     }
 }
 
-/// What is planned, attribute by attribute: a pure function of configuration and prior state (design §5).
+/// What is planned, attribute by attribute: a pure function of configuration and prior state (design.md §5).
 pub(crate) fn planned(config: &Value, prior: &Value) -> Value {
     let mut object = Object::default();
     for name in ["name", "clusters", "description"] {

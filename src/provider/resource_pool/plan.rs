@@ -30,7 +30,7 @@ pub(crate) async fn plan(ready: Option<&Ready>, req: PlanRequest, diags: &mut Di
     PlanResponse { planned_state: state, requires_replace, planned_private: req.prior_private }
 }
 
-/// Tells the rest of this process what the pool becomes: the third layer (design §3).
+/// Tells the rest of this process what the pool becomes: the third layer (design.md §3).
 async fn announce(ready: &Ready, name: &PoolName, state: &Value, diags: &mut Diagnostics) {
     let unknown = model::unknown_inputs(state);
     let planned = if unknown.is_empty() { Planned::Known(model::pool(state)) } else { Planned::Unknown(unknown) };

@@ -1,4 +1,4 @@
-//! Owns the shape of `data.moxxie_validation` (schema.md).
+//! Owns the shape of `data.moxxie_validation` (formats.md).
 use protocol::{Attribute, NestingMode, Schema, Type};
 
 /// The schema, in the order the documentation shows it.

@@ -346,7 +346,7 @@ impl Reader<'_> {
     }
 }
 
-/// What Proxmox VE takes (`pve-behaviour.md` §4).
+/// What Proxmox VE takes (`proxmox-ve.md` §4).
 const DESCRIPTION_MAX: usize = 8192;
 
 fn is_web_address(url: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Owns PlanResourceChange of a virtual machine (design §5).
+//! Owns PlanResourceChange of a virtual machine (design.md §5).
 use federation::ClusterName;
 use federation::model::{MacPolicy, NicRequest};
 use federation::placement::{Current, Reason, Refusal, Request};

@@ -1,5 +1,5 @@
 //! Owns the planned value of a virtual machine, attribute by attribute: a pure function of configuration, prior state and
-//! whether it moves (design §5).
+//! whether it moves (design.md §5).
 use protocol::Value;
 
 use super::sameness::same;

@@ -1,4 +1,4 @@
-//! Owns the shape of `moxxie_virtual_machine` (schema.md) and the defaults of its attributes.
+//! Owns the shape of `moxxie_virtual_machine` (formats.md) and the defaults of its attributes.
 use protocol::{Attribute, NestingMode, Schema, Type, Value};
 
 /// The schema, in the order the documentation shows it.

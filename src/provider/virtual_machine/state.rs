@@ -131,7 +131,7 @@ fn pool(guest: &Guest, prior: &Value) -> Value {
     }
 }
 
-/// A disk up to one allocation unit larger than asked equals what was asked (core-review E11): storages round up.
+/// A disk up to one allocation unit larger than asked equals what was asked (hazards.md E11): storages round up.
 const ALLOCATION_UNIT: Bytes = Bytes::from_mib(4);
 
 /// `is`: nothing where Proxmox VE doesn't tell, which it does of a drive that somebody wrote into the file. It is what it was then, and no

@@ -80,7 +80,7 @@ pub struct AclEntry {
 
 impl Client {
     /// Grants on the paths whose rights we may change; others are left out, unless we have Sys.Audit on `/access`. Permissions.Modify
-    /// changes them, and on an object whoever may allocate it: VM.Allocate, Pool.Allocate, Datastore.Allocate (`pve-behaviour.md` §18.31).
+    /// changes them, and on an object whoever may allocate it: VM.Allocate, Pool.Allocate, Datastore.Allocate (`proxmox-ve.md` §18.31).
     ///
     /// # Errors
     /// None of its own.

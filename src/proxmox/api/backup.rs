@@ -18,7 +18,7 @@ impl Client {
     /// on the *original* vmid (or Datastore.Allocate).
     ///
     /// # Errors
-    /// [`crate::Missing::Volume`]; 403 where the original guest is not ours (`pve-behaviour.md` §17).
+    /// [`crate::Missing::Volume`]; 403 where the original guest is not ours (`proxmox-ve.md` §17).
     pub async fn extract_config_text(&self, node: &str, volid: &str) -> Result<String> {
         self.get(&api_path(["nodes", node, "vzdump", "extractconfig"]), Params::new().set("volume", volid)).await
     }

@@ -33,7 +33,7 @@ impl Version {
     }
 
     /// `ha-managed` of create and restore, `failback` of HA resources, `purge` of their removal, and HA rules in
-    /// place of groups came with 9 (`pve-behaviour.md` §14). Unknown parameters are refused, so ask first.
+    /// place of groups came with 9 (`proxmox-ve.md` §14). Unknown parameters are refused, so ask first.
     pub fn has_ha_rules(&self) -> bool {
         self.at_least(9, 0)
     }
@@ -43,7 +43,7 @@ impl Version {
         self.at_least(9, 0)
     }
 
-    /// Pools inside pools came with 8.1 (`pve-behaviour.md` §16).
+    /// Pools inside pools came with 8.1 (`proxmox-ve.md` §16).
     pub fn has_nested_pools(&self) -> bool {
         self.at_least(8, 1)
     }
@@ -91,7 +91,7 @@ pub enum ResourceKind {
 }
 
 /// An entry of `GET /cluster/resources`. Sizes in bytes. It lags up to 10 s behind in `status`, `name` and load, and
-/// hides what we may not see (`pve-behaviour.md` §10.1).
+/// hides what we may not see (`proxmox-ve.md` §10.1).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Resource {
@@ -331,7 +331,7 @@ impl Client {
     }
 
     /// Marks a replication job for removal; PVE removes it, and the copy, at its next run within a minute, once it reaches the
-    /// copy's node (`pve-behaviour.md` §10.4). Right: VM.Replicate on the guest; before 9 Datastore.Allocate on `/storage`.
+    /// copy's node (`proxmox-ve.md` §10.4). Right: VM.Replicate on the guest; before 9 Datastore.Allocate on `/storage`.
     ///
     /// # Errors
     /// 403.

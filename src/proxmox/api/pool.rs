@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Puts guests into a pool; `allow_move` takes them out of another. A vmid that doesn't exist is accepted
-    /// (`pve-behaviour.md` §17.14). Rights: Pool.Allocate on `/pool/POOL`, VM.Allocate or Permissions.Modify on each.
+    /// (`proxmox-ve.md` §17.c14). Rights: Pool.Allocate on `/pool/POOL`, VM.Allocate or Permissions.Modify on each.
     ///
     /// # Errors
     /// 500 for a guest that is in this or another pool.

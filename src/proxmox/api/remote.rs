@@ -6,7 +6,7 @@ use crate::{Client, Error, Fingerprint, Result};
 
 /// A node of a cluster as `remote_migrate` on another cluster reaches it.
 ///
-/// A guest goes to the node behind the address, whatever is asked for (`pve-behaviour.md` §9).
+/// A guest goes to the node behind the address, whatever is asked for (`proxmox-ve.md` §9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteEndpoint {
     /// The node.

@@ -122,7 +122,7 @@ pub struct Volume {
 }
 
 /// One volume in detail. Sizes in bytes: not those of [`Volume`], which lists are exact about. Of an archive in a file this is what
-/// `qemu-img` takes it for, format `raw` and its size rounded up to 512 (`pve-behaviour.md` §18.1).
+/// `qemu-img` takes it for, format `raw` and its size rounded up to 512 (`proxmox-ve.md` §18.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct VolumeInfo {
@@ -206,7 +206,7 @@ impl Client {
     }
 
     /// Removes a volume; None if it was done at once. The removal of a protected backup fails in the task
-    /// (`pve-behaviour.md` §17.5). Rights: Datastore.Allocate, or Datastore.AllocateSpace and VM.Backup on the guest,
+    /// (`proxmox-ve.md` §17.c5). Rights: Datastore.Allocate, or Datastore.AllocateSpace and VM.Backup on the guest,
     /// which ends with the guest (§17).
     ///
     /// # Errors

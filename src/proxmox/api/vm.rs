@@ -91,7 +91,7 @@ impl VmStatus {
         self.status == "running"
     }
 
-    /// Whether the guest itself runs: not where a backup has started QEMU for a guest that is stopped (`pve-behaviour.md` §6).
+    /// Whether the guest itself runs: not where a backup has started QEMU for a guest that is stopped (`proxmox-ve.md` §6).
     pub fn runs_itself(&self) -> bool {
         self.is_running() && self.qmpstatus.as_deref() != Some("prelaunch")
     }
@@ -275,7 +275,7 @@ impl Client {
         self.post_task(&guest_path(node, vmid, &["move_disk"]), params).await
     }
 
-    /// Starts a guest. Nearly everything is checked in the task, even whether it exists (`pve-behaviour.md` §5.2).
+    /// Starts a guest. Nearly everything is checked in the task, even whether it exists (`proxmox-ve.md` §5.2).
     /// Under HA the task ends when the wish is noted: poll [`Client::vm_status`]. `timeout` is PVE's for the start.
     /// Right: VM.PowerMgmt.
     ///
@@ -331,7 +331,7 @@ impl Client {
 
     /// Removes a guest and every volume its configuration names, unused ones too. Never with `purge` or
     /// `destroy-unreferenced-disks`: with a storage two clusters share, that frees the other's disks
-    /// (`pve-behaviour.md` §13 G6, §17). Right: VM.Allocate.
+    /// (`proxmox-ve.md` §13 G6, §17). Right: VM.Allocate.
     ///
     /// # Errors
     /// 500 if it runs, is protected, under HA or replicated; [`crate::Error::is_not_found`]. A lock is told by the
@@ -352,7 +352,7 @@ impl Client {
     }
 
     /// Turns a stopped guest into a template, converting its disks; None if it was done at once. Not the fence,
-    /// which only sets the flag (`pve-behaviour.md` §16). Right: VM.Allocate.
+    /// which only sets the flag (`proxmox-ve.md` §16). Right: VM.Allocate.
     ///
     /// # Errors
     /// 500 if it runs.
@@ -364,7 +364,7 @@ impl Client {
 
     /// Starts to move a guest to another cluster. `target_endpoint` holds that cluster's token
     /// ([`Client::migration_token`]), which root of `node` can read. Right: VM.Migrate; there
-    /// Sys.Incoming on `/` and more (`pve-behaviour.md` §1.4, §9).
+    /// Sys.Incoming on `/` and more (`proxmox-ve.md` §1.4, §9).
     ///
     /// # Errors
     /// 500 where this node cannot reach the other cluster; 400 for a guest under HA.

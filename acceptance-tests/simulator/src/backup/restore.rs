@@ -1,4 +1,4 @@
-//! Restoring an archive: the stub, the unlocked `memory: 128`, the overrides, the rescan (pve-behaviour.md §7, §16, §17).
+//! Restoring an archive: the stub, the unlocked `memory: 128`, the overrides, the rescan (proxmox-ve.md §7, §16, §17).
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ fn archive_file(call: &Call<'_>, node: &str, volid: &str) -> Result<std::path::P
     }
 }
 
-/// The line of a disk that is excluded from backups becomes a comment, which is to say a line of the notes (pve-behaviour.md §18.24).
+/// The line of a disk that is excluded from backups becomes a comment, which is to say a line of the notes (proxmox-ve.md §18.24).
 fn comment_excluded(conf: &mut BTreeMap<String, String>) {
     let no = |key: &str, line: &str| {
         is_drive(key) && Drive::parse(key, line).option("backup").is_some_and(|flag| flag == "0" || flag == "no")
@@ -197,7 +197,7 @@ impl Work for Restore {
 }
 
 impl Restore {
-    /// The stub stays, unlocked; new volumes go, unless the data was complete (§7, §17.6, §17.7).
+    /// The stub stays, unlocked; new volumes go, unless the data was complete (§7, §17.c6, §17.c7).
     fn give_up(&mut self, st: &mut State, at: &At, reason: &str, free: bool) -> String {
         if free {
             for (_, volid) in std::mem::take(&mut self.made) {
@@ -388,7 +388,7 @@ impl Restore {
             pool.vms.insert(self.vmid);
         }
         if self.start {
-            // Its failure shows in a task of its own (§17.3).
+            // Its failure shows in a task of its own (§17.c3).
             st.say(at, "Execute autostart");
             let work = crate::qemu::power::start_work(&self.node, self.vmid);
             st.spawn(

@@ -1,4 +1,4 @@
-//! vzdump: one per node at a time, log lines in PVE's order (pve-behaviour.md §6, §17).
+//! vzdump: one per node at a time, log lines in PVE's order (proxmox-ve.md §6, §17).
 
 mod guest;
 

@@ -40,7 +40,7 @@ impl ClusterHandle {
     }
 
     /// Whether a node's pvestatd tells nobody anything any more (a storage that hangs is enough): what the cluster knows of its guests
-    /// grows old, and after five minutes is gone (pve-behaviour.md §18.17). The node answers as before.
+    /// grows old, and after five minutes is gone (proxmox-ve.md §18.17). The node answers as before.
     pub fn set_silent(&self, node: &str, silent: bool) {
         let mut st = self.lock();
         let now = st.now();

@@ -1,4 +1,4 @@
-//! Changing a configuration: PUT and POST config, pending changes, resize (pve-behaviour.md §4).
+//! Changing a configuration: PUT and POST config, pending changes, resize (proxmox-ve.md §4).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! POST qemu: creating a VM; a restore starts here too (pve-behaviour.md §5.1).
+//! POST qemu: creating a VM; a restore starts here too (proxmox-ve.md §5.1).
 
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ struct Create {
 }
 
 impl Create {
-    /// Tags are asked for on the VM itself, which is in no pool yet (pve-behaviour.md §18.2; before 9.2 its pool's rights count).
+    /// Tags are asked for on the VM itself, which is in no pool yet (proxmox-ve.md §18.2; before 9.2 its pool's rights count).
     fn permit_tags(&self, c: &Cluster) -> Result<(), ApiError> {
         if !c.is_9_2() || self.auth.is_root() || !self.given.contains_key("tags") {
             return Ok(());
@@ -175,7 +175,7 @@ impl Work for Create {
             pool.vms.insert(self.vmid);
         }
         if self.start {
-            // A failure to start shows in a task of its own (§17.3).
+            // A failure to start shows in a task of its own (§17.c3).
             st.say(at, "Execute autostart");
             let user = st.task(at).map(|task| task.user.clone()).unwrap_or_default();
             let work = crate::qemu::power::start_work(&self.node, self.vmid);

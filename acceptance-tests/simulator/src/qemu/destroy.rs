@@ -1,4 +1,4 @@
-//! DELETE qemu: what goes with a VM (pve-behaviour.md §5.3).
+//! DELETE qemu: what goes with a VM (proxmox-ve.md §5.3).
 
 use serde_json::json;
 
@@ -103,7 +103,7 @@ pub(crate) fn free_disks(st: &mut State, at: &At, node: &str, vmid: u32) -> u32 
         }
         let store = st.locate(&at.cluster, node, &volid).and_then(|(key, _)| st.stores.get(&key));
         if store.is_some_and(|store| store.offline) {
-            // The configuration goes all the same (pve-behaviour.md §13 G4).
+            // The configuration goes all the same (proxmox-ve.md §13 G4).
             st.say(at, format!("Could not remove disk '{volid}', check manually: storage is not online"));
             warnings += 1;
         } else {

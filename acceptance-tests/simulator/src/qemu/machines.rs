@@ -1,4 +1,4 @@
-//! Machine types: those that a node's QEMU knows, and the refusal of one that is newer (pve-behaviour.md §13 A15).
+//! Machine types: those that a node's QEMU knows, and the refusal of one that is newer (proxmox-ve.md §13 A15).
 
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use crate::state::{Cluster, State};
 use crate::storage::{Place, owner_of, split_volid};
 use crate::util::{format_size, parse_size, split_list};
 
-/// Only the real root sets these (pve-behaviour.md §1.2).
+/// Only the real root sets these (proxmox-ve.md §1.2).
 const ROOT_ONLY: [&str; 12] = [
     "affinity",
     "amd-sev",

@@ -1,4 +1,4 @@
-//! Reading a VM: lists, config, pending, status (pve-behaviour.md §4, §5.2).
+//! Reading a VM: lists, config, pending, status (proxmox-ve.md §4, §5.2).
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! Moving a guest to another cluster: the synchronous part of `POST …/remote_migrate` (pve-behaviour.md §9).
+//! Moving a guest to another cluster: the synchronous part of `POST …/remote_migrate` (proxmox-ve.md §9).
 //!
 //! What the reference leaves open, and what is done here:
 //! * The source node talks to the target as a client, so the target's refusals come back as *our* 500, their own status first in
@@ -78,7 +78,7 @@ pub(crate) fn post(call: &mut Call<'_>) -> Answer {
     }
     let endpoint = Endpoint::parse(call.param("target-endpoint"));
     if endpoint.fingerprint.is_none() {
-        // Asked for its certificates first; none here is one that the system trusts (§17.14).
+        // Asked for its certificates first; none here is one that the system trusts (§17.c14).
         endpoint.connect(call.st, &cluster)?;
     }
     if call.c().replicated.contains_key(&vmid) {

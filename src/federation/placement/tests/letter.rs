@@ -1,4 +1,4 @@
-//! Design §4.2 word by word where no other test has it: shares, weights, tiers, capabilities, residence against admission.
+//! design.md §4.2 word by word where no other test has it: shares, weights, tiers, capabilities, residence against admission.
 
 use super::*;
 use crate::model::{Capability, Coordinates, Pricing, Tier};

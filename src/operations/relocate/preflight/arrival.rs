@@ -40,7 +40,7 @@ impl Arrival<'_> {
         }
     }
 
-    /// Every right that the steps on this cluster need (`pve-behaviour.md` §1.4, §17). `archive`: the storage with the archive, where it is
+    /// Every right that the steps on this cluster need (`proxmox-ve.md` §1.4, §17). `archive`: the storage with the archive, where it is
     /// known, and what is needed of it.
     pub(crate) async fn needed(&self, archive: Option<(&str, Vec<&'static str>)>, spread: Option<&Spread>) -> Needed {
         let pool = self.spec.pool.as_ref().map(|pool| format!("/pool/{pool}"));
@@ -121,7 +121,7 @@ impl Arrival<'_> {
     }
 
     /// The disks may become as large as they are said to be: a thin pool that is full by then stops every machine on it
-    /// (`pve-behaviour.md` §7, operations-review 35). What is free is what is really free, whatever was given out.
+    /// (`proxmox-ve.md` §7, hazards.md OR 35). What is free is what is really free, whatever was given out.
     fn no_room(&self, short: &NoRoom) -> Finding {
         let at = format!("{}, node {}", self.site.name, self.to.node);
         let storage = &short.storage;
@@ -153,7 +153,7 @@ impl Arrival<'_> {
         going
     }
 
-    /// A restore takes in any volume of its VMID on any image storage (`pve-behaviour.md` §16).
+    /// A restore takes in any volume of its VMID on any image storage (`proxmox-ve.md` §16).
     async fn no_foreign_volume(&self, storage: &str, going: &BTreeSet<String>, findings: &mut Findings) {
         let volumes =
             self.site.client.storage_content(&self.to.node, storage, Some("images"), Some(self.to.vmid)).await;

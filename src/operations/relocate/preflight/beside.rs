@@ -87,7 +87,7 @@ impl Preflight<'_> {
     }
 
     /// Replication stays where it is: needless for a backup, and its copy inside the cluster is lost with the job
-    /// (operations-review 26). A source that is removed loses its jobs right before that, when it can't become the machine again.
+    /// (hazards.md OR 26). A source that is removed loses its jobs right before that, when it can't become the machine again.
     async fn replication(&self, findings: &mut Findings, warnings: &mut Vec<Failure>) {
         let (place, client) = (&self.guest.place, &self.source.client);
         let Ok(jobs) = client.replication_jobs().await else { return };
@@ -102,7 +102,7 @@ impl Preflight<'_> {
             warnings.push(Failure::new("Replication does not go along (replication)").at(text));
             return;
         }
-        // VM.Replicate came with 9 (`pve-behaviour.md` §1.4).
+        // VM.Replicate came with 9 (`proxmox-ve.md` §1.4).
         let newer = client.version().await.is_ok_and(|version| version.at_least(9, 0));
         let (path, right) = match newer {
             true => (format!("/vms/{}", place.vmid), "VM.Replicate"),
@@ -134,7 +134,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// A machine that is backed up here and would not be there (operations-review 25).
+    /// A machine that is backed up here and would not be there (hazards.md OR 25).
     async fn backup_jobs(&self, warnings: &mut Vec<Failure>) {
         let (here, there) = tokio::join!(self.source.client.backup_jobs(), self.target.client.backup_jobs());
         let (Ok(here), Ok(there)) = (here, there) else { return };
@@ -147,7 +147,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// Notes hold 8192 characters, and our mark in them 6 KiB: checked with all that the move will write (schema.md).
+    /// Notes hold 8192 characters, and our mark in them 6 KiB: checked with all that the move will write (formats.md).
     fn notes_fit(&self, config: &VmConfig, findings: &mut Findings) {
         let split = notes::split(config.description().unwrap_or_default());
         let place = &self.guest.place;

@@ -11,7 +11,7 @@ use super::{Finding, Findings, Mac, Preflight, arrival, carried, finding, mac_th
 use crate::site::Site;
 use crate::spec::{OnUnhealthy, Resolved, Source};
 
-/// What the holder of the migration token must be able to do on the target, beside what is asked of the storages (`pve-behaviour.md` §1.4).
+/// What the holder of the migration token must be able to do on the target, beside what is asked of the storages (`proxmox-ve.md` §1.4).
 const OF_THE_TOKEN: [&str; 2] = ["Sys.Incoming", "Sys.Audit"];
 
 /// What it must be able to do with the machine: each key of the configuration is set anew there, with its own right.
@@ -27,7 +27,7 @@ const OF_THE_MACHINE: [&str; 9] = [
     "VM.Config.Options",
 ];
 
-/// Keys that none but root may set, so that a machine with one of them can't come with a token (`pve-behaviour.md` §4).
+/// Keys that none but root may set, so that a machine with one of them can't come with a token (`proxmox-ve.md` §4).
 const OF_ROOT: [&str; 9] = [
     "affinity",
     "amd-sev",

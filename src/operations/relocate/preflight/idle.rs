@@ -15,7 +15,7 @@ pub(in crate::relocate) struct Busy {
 }
 
 impl Preflight<'_> {
-    /// A locked machine is refused, unless a backup of it runs that ends by itself (operations-review 11, `pve-behaviour.md` A7).
+    /// A locked machine is refused, unless a backup of it runs that ends by itself (hazards.md OR 11, `proxmox-ve.md` A7).
     pub(super) async fn lock(
         &self,
         config: &VmConfig,

@@ -8,7 +8,7 @@ use super::{Findings, Preflight, finding};
 use crate::inventory::backing;
 use crate::spec::Resolved;
 
-/// Size of a cloud-init drive, where the configuration doesn't say (`pve-behaviour.md` §7: a new empty one is made).
+/// Size of a cloud-init drive, where the configuration doesn't say (`proxmox-ve.md` §7: a new empty one is made).
 const CLOUD_INIT: u64 = 4 << 20;
 
 /// The volumes that a backup carries or a restore makes: disks, EFI variables, TPM state, the cloud-init drive.
@@ -50,7 +50,7 @@ impl Preflight<'_> {
         self.arrival().spread(config).await
     }
 
-    /// One restore puts everything on one storage, which no image storage of the source may be (operations-review 2, 13); what
+    /// One restore puts everything on one storage, which no image storage of the source may be (hazards.md OR 2, 13); what
     /// belongs on others moves on from there.
     pub(super) async fn target_storage(&self, config: &VmConfig, findings: &mut Findings) -> Option<Spread> {
         let (ours, theirs) = tokio::join!(self.source.client.storage_index(), self.target.client.storage_index());

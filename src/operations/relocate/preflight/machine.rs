@@ -110,7 +110,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// Files that a start reads and no backup holds: without them the machine doesn't start (`pve-behaviour.md` §13 A9).
+    /// Files that a start reads and no backup holds: without them the machine doesn't start (`proxmox-ve.md` §13 A9).
     async fn snippets(&self, config: &VmConfig, findings: &mut Findings) {
         for (key, volume) in config.snippets() {
             if let Err(error) = self.target.client.volume(&self.to.node, volume).await {

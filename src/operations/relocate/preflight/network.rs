@@ -1,5 +1,5 @@
 //! Owns what is asked of a machine's network there: addresses, MAC addresses, and what its firewall rules need
-//! (operations-review 19).
+//! (hazards.md OR 19).
 use std::collections::BTreeSet;
 
 use federation::migration::{Addresses, out_of_place};

@@ -63,7 +63,7 @@ impl Preflight<'_> {
         predicted
     }
 
-    /// A move that would begin outside of the path's window, or is predicted to end outside of it (operations-review 30).
+    /// A move that would begin outside of the path's window, or is predicted to end outside of it (hazards.md OR 30).
     pub(super) fn window(&self, path: &MigrationPath, predicted: u64, findings: &mut Findings) {
         let Some(window) = &path.window else { return };
         // The source's clock, as its answers give it.
@@ -73,7 +73,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// A rate limit that can't be set is said, never ignored (operations-review 15).
+    /// A rate limit that can't be set is said, never ignored (hazards.md OR 15).
     pub(super) async fn limits(&self, path: &MigrationPath) -> Vec<Failure> {
         let Some(limit) = path.max_bandwidth else { return Vec::new() };
         let may = self.source.client.permissions(Some("/")).await.is_ok_and(|held| held.has("/", "Sys.Modify"));
@@ -88,9 +88,9 @@ impl Preflight<'_> {
     }
 }
 
-/// Seconds that a move of so many bytes takes: every byte is read once and written once (operations-review 12), at the path's
+/// Seconds that a move of so many bytes takes: every byte is read once and written once (hazards.md OR 12), at the path's
 /// rate where that is declared, else at [`RATE`]. `again`: those that are copied once more, from the storage restored to to
-/// another one of the target, which no path slows down (operations-review 13).
+/// another one of the target, which no path slows down (hazards.md OR 13).
 pub(crate) fn predicted_seconds(bytes: u64, again: u64, path: &MigrationPath) -> u64 {
     let rate = path.max_bandwidth.map_or(RATE, |limit| (limit.bits_per_second() / 8).clamp(1, RATE));
     // Sent over by Proxmox VE itself it is read and written at once.

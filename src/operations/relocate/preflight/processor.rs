@@ -68,7 +68,7 @@ fn too_old(wanted: MachineVersion, known: impl Iterator<Item = MachineVersion> +
 
 impl Preflight<'_> {
     /// A machine type that is newer than the target's QEMU fails at the start only, past the point of no return
-    /// (`pve-behaviour.md` A15).
+    /// (`proxmox-ve.md` A15).
     pub(super) async fn machine_type(&self, config: &VmConfig, findings: &mut Findings) {
         let Some((machine, wanted)) = config.machine().and_then(|machine| Some((machine, pinned(machine)?))) else {
             return;
@@ -114,7 +114,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// A model that the target's processor lacks fails at the start only, past the point of no return (operations-review 35).
+    /// A model that the target's processor lacks fails at the start only, past the point of no return (hazards.md OR 35).
     pub(super) async fn processor(&self, config: &VmConfig, findings: &mut Findings, warnings: &mut Vec<Failure>) {
         let model = config.cpu_type().unwrap_or("kvm64");
         if model == "host" {

@@ -10,7 +10,7 @@ impl Preflight<'_> {
         self.arrival().vmid(findings).await;
     }
 
-    /// Every right that the steps need, on both sides (`pve-behaviour.md` §1.4, §17), all missing ones at once.
+    /// Every right that the steps need, on both sides (`proxmox-ve.md` §1.4, §17), all missing ones at once.
     pub(super) async fn rights(
         &self,
         transfer: &Option<(String, String)>,

@@ -67,7 +67,7 @@ enum Proof {
 }
 
 /// The storage, by its names on both clusters, that both mount from the same place and that holds backups alone
-/// (operations-review 16): the named one, or the only one there is.
+/// (hazards.md OR 16): the named one, or the only one there is.
 async fn shared_transfer(
     source: &Site,
     target: &Site,

@@ -131,7 +131,7 @@ async fn a_cluster_is_enrolled_changed_and_leaves_nothing() {
     assert!(again.starts_with("Ask Ann. Or Bob. [moxxie v1 ") && again.ends_with(']'), "{again}");
 }
 
-/// Proxmox VE drops the rights on a pool's path with the pool (`pve-behaviour.md` §18.3).
+/// Proxmox VE drops the rights on a pool's path with the pool (`proxmox-ve.md` §18.3).
 #[tokio::test]
 async fn a_cluster_that_leaves_keeps_the_rights_that_everybody_has_on_its_pools() {
     let world = World::start().await;

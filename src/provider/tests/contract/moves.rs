@@ -38,7 +38,7 @@ pub(super) async fn made(world: &World, names: &[&str]) -> Vec<(Value, State)> {
         assert!(!done.diagnostics.has_errors(), "{:?}", done.diagnostics);
         all.push((config, done.state));
     }
-    // Names of new guests are late in the overview (`pve-behaviour.md` §2.5).
+    // Names of new guests are late in the overview (`proxmox-ve.md` §2.5).
     world.sim.advance(Duration::from_secs(15));
     all
 }

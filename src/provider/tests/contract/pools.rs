@@ -250,7 +250,7 @@ async fn a_pool_that_holds_machines_stays() {
     assert!(!world.sim.cluster("databarn-dr").pools().contains_key("full"));
 }
 
-/// Proxmox VE drops the rights on a pool's path with the pool (`pve-behaviour.md` §18.3).
+/// Proxmox VE drops the rights on a pool's path with the pool (`proxmox-ve.md` §18.3).
 #[tokio::test]
 async fn a_pool_that_somebody_has_rights_on_stays_without_its_record_and_is_taken_in_again() {
     let world = World::start().await;

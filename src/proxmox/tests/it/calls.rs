@@ -1,4 +1,4 @@
-//! The typed calls: what they send and how they read PVE's answers (`pve-behaviour.md` §5–§10, §17).
+//! The typed calls: what they send and how they read PVE's answers (`proxmox-ve.md` §5–§10, §17).
 
 use std::time::Duration;
 

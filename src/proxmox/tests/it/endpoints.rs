@@ -1,4 +1,4 @@
-//! Which endpoint is asked, whom we believe, and what is repeated (`pve-behaviour.md` §2.2, §2.5, §13 A6, C10).
+//! Which endpoint is asked, whom we believe, and what is repeated (`proxmox-ve.md` §2.2, §2.5, §13 A6, C10).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an error says (`pve-behaviour.md` §1.3, §2.1–2.4, §4, §17).
+//! What an error says (`proxmox-ve.md` §1.3, §2.1–2.4, §4, §17).
 
 use proxmox::{Error, Missing, Params};
 

@@ -1,4 +1,4 @@
-//! Tickets: login, CSRF, one new login after a 401 (`pve-behaviour.md` §1.1).
+//! Tickets: login, CSRF, one new login after a 401 (`proxmox-ve.md` §1.1).
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},

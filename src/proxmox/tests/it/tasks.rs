@@ -1,4 +1,4 @@
-//! Waiting for tasks (`pve-behaviour.md` §3, §6, §13 G9).
+//! Waiting for tasks (`proxmox-ve.md` §3, §6, §13 G9).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What goes over the wire, and that no secret is shown (`pve-behaviour.md` §1.1, §2).
+//! What goes over the wire, and that no secret is shown (`proxmox-ve.md` §1.1, §2).
 
 use proxmox::{Auth, Client, Limits, Params};
 use secrecy::ExposeSecret;

@@ -95,7 +95,7 @@ impl Vzdump {
         keep.split(',').find_map(|part| part.strip_prefix("keep-last=")).and_then(|n| n.parse().ok())
     }
 
-    /// The lines that differ between a stopped and a running guest (§17.13).
+    /// The lines that differ between a stopped and a running guest (§17.c13).
     fn describe(&self, st: &mut State, at: &At, vmid: u32, was: Power, mode: &str) -> Result<(), ApiError> {
         let vm = st.cluster(&at.cluster).vm(&self.node, vmid)?;
         let mut disks = Vec::new();

@@ -1,4 +1,4 @@
-//! The other end of a migration as its caller names it: address, token, fingerprint (pve-behaviour.md §9).
+//! The other end of a migration as its caller names it: address, token, fingerprint (proxmox-ve.md §9).
 
 use std::time::Duration;
 

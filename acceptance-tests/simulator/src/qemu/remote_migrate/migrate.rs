@@ -1,4 +1,4 @@
-//! The task `qmigrate` of a remote migration: its phases, and what a failure in each of them leaves (pve-behaviour.md §9).
+//! The task `qmigrate` of a remote migration: its phases, and what a failure in each of them leaves (proxmox-ve.md §9).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The target's end of a migration: the task `qmtunnel`, and what it is told to do (pve-behaviour.md §9).
+//! The target's end of a migration: the task `qmtunnel`, and what it is told to do (proxmox-ve.md §9).
 
 use std::collections::{BTreeMap, BTreeSet};
 
