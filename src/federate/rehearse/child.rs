@@ -153,7 +153,7 @@ impl Children {
     pub(super) fn downtime(&self) -> Option<u64> {
         let text = std::fs::read_to_string(&self.trail).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter_map(|line| line["downtime"].as_u64()).last()
+        lines.filter_map(|line| line["downtime"].as_u64()).next_back()
     }
 }
 
