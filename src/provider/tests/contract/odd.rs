@@ -319,7 +319,7 @@ impl Case<'_> {
         (state, config)
     }
 
-    /// It moves, or is refused with nothing touched; where it is then.
+    /// It moves, or is refused with nothing touched, by the plan or by apply; where it is then.
     async fn go(&self, state: &State, config: &Value) -> State {
         let config = config.clone().with_attr("cluster", TO).with_attr("node", Value::Null);
         let devices = config.attr("network_devices").as_map().cloned().unwrap_or_default();
@@ -329,7 +329,14 @@ impl Case<'_> {
             (slot, if named { nic.with_attr("bridge", Value::Null).with_attr("vlan", Value::Null) } else { nic })
         });
         let config = config.with_attr("network_devices", Value::map(devices));
-        let plan = self.plan(state, &config, "a move").await;
+        let plan = self.core.plan(TYPE, state, &config).await.expect("a plan");
+        if plan.diagnostics.has_errors() {
+            // The plan refuses what the rules forbid there: by name, on the attribute.
+            let told = self.told("a move", &plan.diagnostics);
+            assert!(told.contains("may not be on"), "{told}");
+            return self.read(state, "read after a refusal").await;
+        }
+        assert_eq!(plan.violations, Vec::<String>::new(), "{}", self.told("a move", &plan.diagnostics));
         let before = self.world.sim.cluster(FROM).vm(self.vmid).expect("the machine").config;
         let done = self.core.apply(TYPE, state, &config, &plan).await.expect("an answer");
         if done.diagnostics.has_errors() {
