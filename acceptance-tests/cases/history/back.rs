@@ -10,6 +10,9 @@ const KEPT: Way = ARCHIVES[1];
 const OFFLINE: Way = ALL[1];
 const ONLINE: Way = ALL[2];
 
+/// What somebody does to a copy.
+type Change<'a> = &'a dyn Fn(&Past, &VmSnapshot);
+
 impl Past {
     /// Moves to the other site, and is settled there.
     fn moves(&mut self, way: Way) {
@@ -85,7 +88,7 @@ fn what_may_hold_other_writes_never_makes_way() {
     let saved_over = |past: &Past, copy: &VmSnapshot| {
         past.sim.cluster(&copy.cluster).set_config(copy.vmid, "description", Some("mine"));
     };
-    let cases: [(&str, &dyn Fn(&Past, &VmSnapshot)); 4] =
+    let cases: [(&str, Change); 4] =
         [("of a recovery", &of_recovery), ("returned", &returned), ("started", &started), ("saved over", &saved_over)];
     for (about, change) in cases {
         let mut past = Past::new("app", "never", 1);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use federation::ClusterName;
+use federation::placement::Health;
 use operations::rehearsal::Maker;
 use operations::{Cleared, Fleet, Guest, Place, VmSpec};
 
@@ -142,7 +143,7 @@ impl Rehearsal {
             } else {
                 fine = false;
                 self.row(row.failed(
-                    format!("{:?}, quorum: {}", facts.health, facts.quorate),
+                    unwell(&facts.health),
                     "federate validate --check-connectivity",
                 ));
             }
@@ -278,4 +279,13 @@ fn trail(asked: &Rehearse) -> PathBuf {
 /// Seconds since then, for a table.
 fn since(then: Instant) -> f64 {
     then.elapsed().as_secs_f64()
+}
+
+/// Why a cluster that is not healthy is not.
+fn unwell(health: &Health) -> String {
+    match health {
+        Health::Reachable => "it answers and has no quorum".to_owned(),
+        Health::Unreachable(why) | Health::Unknown(why) => why.clone(),
+        Health::NotAsked => "it was not asked".to_owned(),
+    }
 }

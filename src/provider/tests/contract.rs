@@ -24,6 +24,9 @@ use protocol::testing::{Planned, State};
 use protocol::{ClientCapabilities, Value};
 use support::{TYPE, World, known, vm};
 
+/// Held by tests that write or remove this run's note of a validate walk: the process has one working folder.
+static NOTE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A core that hands `planned_private` back (Terraform 1.16).
 fn modern() -> ClientCapabilities {
     ClientCapabilities { store_planned_private: true, write_only_attributes_allowed: true, ..Default::default() }
@@ -82,6 +85,7 @@ fn given_to_another_run(world: &World, about: &str) {
 
 #[tokio::test]
 async fn the_plan_walk_reads_no_other_runs_entry_and_the_apply_walk_obeys_it() {
+    let _alone = NOTE.lock().await;
     let world = World::start().await;
     let config = vm("walk-api");
     // The validate walk is a process of its own; it tells this run from one that applies a saved plan.
@@ -142,6 +146,7 @@ async fn what_one_run_of_a_test_placed_and_saw_is_not_the_next_runs() {
 
 #[tokio::test]
 async fn without_a_validate_walk_a_saved_plan_is_applied() {
+    let _alone = NOTE.lock().await;
     let world = World::start().await;
     let config = vm("saved-api");
     world.unconfigured().await.validate(TYPE, config.clone()).await.expect("an answer");

@@ -9,7 +9,7 @@ use protocol::testing::{Applied, CoreClient, Planned, State};
 use protocol::{Diagnostics, Value};
 
 use super::support::{TYPE as VM, World, nothing_set};
-use super::{cluster, says};
+use super::{cluster, modern, says};
 
 const POOL: &str = "moxxie_resource_pool";
 const FEDERATION: &str = "moxxie_federation";
@@ -29,7 +29,9 @@ pub(super) fn block(world: &World, role: &str) -> Value {
 }
 
 pub(super) async fn core(block: Value) -> CoreClient {
-    let core = CoreClient::start(provider::Moxxie::new()).await.expect("a provider");
+    let mut core = CoreClient::start(provider::Moxxie::new()).await.expect("a provider");
+    // It carries decisions itself, so that no test's answer hangs on what another one left in the process's working folder.
+    core.set_capabilities(modern());
     let said = core.configure(block).await.expect("an answer");
     assert!(!said.has_errors(), "{said:?}");
     core
