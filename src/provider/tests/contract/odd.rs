@@ -25,6 +25,24 @@ const TO: &str = "databarn-dr";
 const NOT_TRIED: [&str; 11] =
     ["node", "vmid", "delete", "digest", "force", "revert", "skiplock", "lock", "template", "cdrom", "memory"];
 
+/// Keys that tie a machine to its node, or name a file of it.
+const TIES: [&str; 14] = [
+    "args",
+    "affinity",
+    "cicustom",
+    "hookscript",
+    "hostpci",
+    "hugepages",
+    "ivshmem",
+    "numa",
+    "parallel",
+    "rng",
+    "serial",
+    "unused",
+    "usb",
+    "virtiofs",
+];
+
 /// Values by the rules of the API's table, all from one seed.
 struct Grammar {
     table: Json,
@@ -398,6 +416,12 @@ fn made(world: &World, seed: u64) -> (u32, BTreeMap<String, String>) {
     }
     if grammar.one_in(4) {
         cluster.set_config(vmid, "name", None);
+    }
+    if seed.is_multiple_of(2) {
+        // Without what ties it to its node, so that not all are refused.
+        set.retain(|key, _| !TIES.contains(&key.trim_end_matches(|c: char| c.is_ascii_digit())));
+        set.insert("net0".to_owned(), "virtio=BC:24:11:0a:0b:0C,bridge=vmbr0,tag=120".to_owned());
+        set.retain(|key, _| key == "net0" || !key.starts_with("net"));
     }
     for (key, value) in &set {
         cluster.set_config(vmid, key, Some(value));
