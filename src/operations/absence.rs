@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use proxmox::{Error, PendingValue, VmConfig};
 
+use crate::guest::Record;
 use crate::journal::Place;
 use crate::site::{Overview, Site};
 
@@ -46,6 +47,24 @@ impl Site {
              moving between them{but}",
             self.name
         ))
+    }
+
+    /// What is told of a guest of the recorded name and VMID that has no SMBIOS UUID: it may well be the machine, for `qm set --smbios1`
+    /// with another part of it drops the UUID (`proxmox-ve.md` §18.34). None where there is no such guest.
+    pub(crate) async fn lost_its_uuid(&self, record: &Record) -> Option<String> {
+        let config = match self.config_and_node(&record.node, record.vmid, true).await {
+            Ok((_, config)) => config,
+            Err(error) if error.is_not_found() => return None,
+            Err(error) => return Some(format!("cluster {}, vmid {}: {error}", self.name, record.vmid)),
+        };
+        let is_it = config.uuid().is_none() && config.name() == Some(record.name.as_str());
+        is_it.then(|| {
+            format!(
+                "{}/{} has the machine's name and no SMBIOS UUID, so it can't be told whether it is the machine. If it is, give the UUID back, \
+                 as root on its node, with what else `smbios1` holds: qm set {} --smbios1 uuid={}",
+                self.name, record.vmid, record.vmid, record.uuid
+            )
+        })
     }
 
     /// A guest's configuration, whichever node of the cluster has it.

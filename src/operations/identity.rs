@@ -121,7 +121,10 @@ impl Fleet {
             Answer::Silent(why) => Found::Unsure(why),
             Answer::IsNot => match site.is_another(record).await {
                 Some(why) => Found::Unsure(why),
-                None => self.search(record).await,
+                None => match self.search(record).await {
+                    Found::Gone => site.lost_its_uuid(record).await.map_or(Found::Gone, Found::Unsure),
+                    found => found,
+                },
             },
         }
     }

@@ -142,10 +142,7 @@ impl Rehearsal {
                 self.row(row.held(seen));
             } else {
                 fine = false;
-                self.row(row.failed(
-                    unwell(&facts.health),
-                    "federate validate --check-connectivity",
-                ));
+                self.row(row.failed(unwell(&facts.health), "federate validate --check-connectivity"));
             }
         }
         fine

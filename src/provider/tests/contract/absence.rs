@@ -101,3 +101,19 @@ async fn a_machine_that_came_to_a_cluster_after_its_list_was_taken_is_not_gone()
     assert_eq!(found.value.attr("cluster").as_str(), Some("databarn-dr"), "{said:?}");
     assert!(says(&said, "was moved by somebody else"), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_machine_whose_uuid_somebody_dropped_stays_in_state() {
+    let world = World::start().await;
+    let (state, cluster, vm) = machine(&world, "way-5").await;
+    cluster.set_config(vm.vmid, "smbios1", Some("serial=YWJj,base64=1"));
+    let (kept, said) = read(&world, &state).await;
+    assert_eq!(kept.value, state.value);
+    assert!(says(&said, "no SMBIOS UUID") && says(&said, "qm set"), "{said:?}");
+    let (kept, said) = destroyed(&world, &state).await;
+    assert_eq!(kept.value, state.value);
+    assert!(said.has_errors() && cluster.vm(vm.vmid).is_some(), "{said:?}");
+    // Another machine of that VMID is not it.
+    cluster.set_config(vm.vmid, "name", Some("somebody-else"));
+    assert!(read(&world, &state).await.0.value.is_null());
+}
