@@ -76,7 +76,6 @@ fn what_the_provider_would_refuse_is_found_at_its_place() {
         ("  disks = { scsi0 = { size = \"8 apples\" } }", "4:23", "size"),
         ("  disks = { floppy0 = { size = \"8GB\" } }", "4:13", "floppy0"),
         ("  migration = { max_downtime = \"soon\" }", "4:17", "max_downtime"),
-        ("  network_devices = { net0 = { model = \"virtio\" } }", "4:23", "needs a network or a bridge"),
         ("  limits = { max_vms = 3 }", "4:3", "unknown key"),
         ("  cpu {\n    cores = 4\n  }", "4:3", "write cpu = { … }"),
         ("  placement = \"here\"", "4:3", "the provider's to set"),

@@ -15,6 +15,8 @@ use crate::placing::Pinned;
 pub(crate) struct Parent {
     /// The words of its command, without the program's name; empty where the system doesn't tell.
     words: Vec<String>,
+    /// Whether it goes by the name of a CLI: other programs have a command `test`, too.
+    by_name: bool,
     planned: OnceLock<Option<BTreeMap<String, Pinned>>>,
 }
 
@@ -24,11 +26,14 @@ const LARGEST: u64 = 1 << 28;
 impl Parent {
     /// The process that started this one.
     pub(crate) fn here() -> Parent {
-        Parent::of(words())
+        Parent::of(command_line())
     }
 
-    fn of(words: Vec<String>) -> Parent {
-        Parent { words, planned: OnceLock::new() }
+    fn of(line: Vec<String>) -> Parent {
+        let mut words = line.into_iter();
+        let by_name =
+            words.next().is_some_and(|path| ["terraform", "tofu"].iter().any(|name| file_name(&path).contains(name)));
+        Parent { words: words.collect(), by_name, planned: OnceLock::new() }
     }
 
     fn command(&self) -> Option<&str> {
@@ -44,7 +49,7 @@ impl Parent {
 
     /// Whether the runs of a test file are carried out, all in one process of the CLI. None of them applies a saved plan.
     pub(crate) fn tests(&self) -> bool {
-        self.command() == Some("test")
+        self.by_name && self.command() == Some("test")
     }
 
     /// The decisions in the saved plan that is being applied, by their key. `None` where no saved plan is applied, or it
@@ -73,12 +78,11 @@ pub(crate) fn program() -> String {
 
 /// `tofu` where that is in the name of its file; else `terraform`, also for what isn't known.
 fn called(path: &str) -> &'static str {
-    let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
-    if name.contains("tofu") { "tofu" } else { "terraform" }
+    if file_name(path).contains("tofu") { "tofu" } else { "terraform" }
 }
 
-fn words() -> Vec<String> {
-    command_line().into_iter().skip(1).collect()
+fn file_name(path: &str) -> std::borrow::Cow<'_, str> {
+    Path::new(path).file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// The command line of the process that started this one; empty where the system doesn't tell.
@@ -155,7 +159,20 @@ mod tests {
     use super::*;
 
     fn parent(words: &str) -> Parent {
-        Parent::of(words.split_whitespace().map(str::to_owned).collect())
+        called_as("terraform", words)
+    }
+
+    fn called_as(program: &str, words: &str) -> Parent {
+        Parent::of(std::iter::once(program).chain(words.split_whitespace()).map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn only_a_cli_carries_out_test_files() {
+        for program in ["/usr/bin/terraform", "tofu", "/opt/terraform-1.16"] {
+            assert!(called_as(program, "test -verbose").tests(), "{program}");
+            assert!(!called_as(program, "plan").tests(), "{program}");
+        }
+        assert!(!called_as("/usr/bin/cargo", "test --workspace").tests());
     }
 
     #[test]

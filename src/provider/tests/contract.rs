@@ -281,6 +281,7 @@ fn the_plan_of_an_existing_machine_does_not_depend_on_facts() {
 /// Every configured leaf is planned as configured or as it was, over every schema of the provider.
 #[test]
 fn planned_is_configured_or_prior_over_all_schemas() {
+    let _alone = NOTE.blocking_lock();
     let views = Views::new();
     let core = &views.views[0].1;
     let schemas: Vec<_> = core.schema().resources.clone().into_iter().collect();

@@ -15,6 +15,7 @@ mod fresh;
 mod reader;
 
 pub(crate) use fresh::{fresh, networks};
+use reader::{is_mac, is_web_address};
 
 /// What a request for placement was made of, or the inputs that are not known yet.
 pub(crate) type Requested = Result<Request, Vec<String>>;
@@ -185,6 +186,10 @@ impl Reader<'_> {
         let memory = self.size(value, &AttributePath::root(), "memory")?;
         let at = || AttributePath::new("memory");
         let least = Bytes::from_mib(16);
+        if value.attr("memory").as_str().is_some_and(|text| text.parse::<Bytes>().is_err()) {
+            // It was said that this is no size.
+            return Some(memory);
+        }
         if !memory.0.is_multiple_of(Bytes::MIB.0) {
             self.diags.error_at(at(), "Invalid memory", format!("{memory} is not a whole number of MiB."));
         } else if memory < least {
@@ -348,20 +353,6 @@ impl Reader<'_> {
 
 /// What Proxmox VE takes (`proxmox-ve.md` §4).
 const DESCRIPTION_MAX: usize = 8192;
-
-fn is_web_address(url: &str) -> bool {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-    let printable = url.chars().all(|c| !c.is_whitespace() && !c.is_control());
-    printable && host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'))
-}
-
-fn is_mac(text: &str) -> bool {
-    let pairs: Vec<&str> = text.split(':').collect();
-    let hexadecimal = |pair: &&str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let unicast = || u8::from_str_radix(pairs[0], 16).is_ok_and(|first| first & 1 == 0);
-    pairs.len() == 6 && pairs.iter().all(hexadecimal) && unicast()
-}
 
 #[cfg(test)]
 mod tests {

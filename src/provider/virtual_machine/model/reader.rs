@@ -66,3 +66,17 @@ impl Reader<'_> {
         Some(part)
     }
 }
+
+pub(super) fn is_web_address(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let printable = url.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    printable && host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'))
+}
+
+pub(super) fn is_mac(text: &str) -> bool {
+    let pairs: Vec<&str> = text.split(':').collect();
+    let hexadecimal = |pair: &&str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let unicast = || u8::from_str_radix(pairs[0], 16).is_ok_and(|first| first & 1 == 0);
+    pairs.len() == 6 && pairs.iter().all(hexadecimal) && unicast()
+}
